@@ -1,0 +1,1 @@
+"""Runs A/B tests between versions of a model: gather, decide, apply."""

@@ -1,0 +1,131 @@
+"""Exact counts from raw samples: what each counter grew by in a span of time.
+
+`increase()` extrapolates and drops a new series' first value, so the raw samples are read and
+each series is corrected for resets by itself before anything is added up. A poll counts the
+samples in (since, until]; the next one goes on from there, so nothing is lost and nothing counts
+twice, whatever happened between.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+Labels = tuple[tuple[str, str], ...]
+"""A series' identity: its labels, sorted."""
+
+# A counter falls when its process restarts. One that falls this often within one window of
+# samples is not a counter.
+NOT_A_COUNTER = 3
+
+
+class CountingError(ValueError):
+    """Samples that can't be counted; the message names the series and what stands there."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """Raw samples of one series: (seconds since 1970, value), oldest first."""
+
+    labels: Labels
+    samples: Sequence[tuple[float, float]]
+
+    def label(self, name: str) -> str:
+        """The value of a label, "" where it has none (as in Prometheus)."""
+        return dict(self.labels).get(name, "")
+
+    def __str__(self) -> str:
+        labels = dict(self.labels)
+        name = labels.pop("__name__", "")
+        return name + "{" + ", ".join(f'{k}="{v}"' for k, v in labels.items()) + "}"
+
+
+@dataclass(frozen=True)
+class Reset:
+    """A counter that fell, which counts as a restart from zero."""
+
+    series: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What counters grew by, by the values of the labels they were grouped by."""
+
+    by_group: Mapping[tuple[str, ...], float] = field(default_factory=dict)
+    resets: tuple[Reset, ...] = ()
+    series: int = 0
+    known: int = 0
+    """How many of the series had a sample before the span."""
+
+
+def without_base(series: Iterable[Series], since: float) -> list[Series]:
+    """Give the series that have samples after `since` but none at or before it."""
+    return [s for s in series if s.samples and s.samples[0][0] > since]
+
+
+def growth(
+    series: Iterable[Series],
+    since: float,
+    until: float,
+    group_by: Sequence[str],
+    earlier: Mapping[Labels, float],
+    *,
+    history_lost: bool = False,
+) -> Growth:
+    """Count what each group's counters grew by in (since, until].
+
+    `series` holds samples from before `since` on; `earlier` the last value before that of series
+    that have none there. A series in neither is new and counts from zero, except where Prometheus
+    lost its history: then its first value says nothing about this span. CountingError on a value
+    that no counter can have.
+    """
+    totals: dict[tuple[str, ...], float] = defaultdict(float)
+    resets: list[Reset] = []
+    count = known = 0
+    for one in series:
+        count += 1
+        base = _base(one, since, earlier)
+        known += base is not None
+        after = [value for time, value in one.samples if since < time <= until]
+        _check(one, after)
+        key = tuple(one.label(name) for name in group_by)
+        totals[key] += 0.0
+        if not after:
+            continue
+        if base is None:
+            base = after[0] if history_lost else 0.0
+        grown, fallen = _climb(one, [base, *after])
+        totals[key] += grown
+        resets += fallen
+    return Growth(dict(totals), tuple(resets), count, known)
+
+
+def _base(one: Series, since: float, earlier: Mapping[Labels, float]) -> float | None:
+    before = [value for time, value in one.samples if time <= since]
+    return before[-1] if before else earlier.get(one.labels)
+
+
+def _check(one: Series, values: Sequence[float]) -> None:
+    for value in values:
+        if not math.isfinite(value) or value < 0:
+            raise CountingError(f"{one} has the value {value:g}, which no counter has")
+
+
+def _climb(one: Series, values: Sequence[float]) -> tuple[float, list[Reset]]:
+    total, resets = 0.0, []
+    for before, after in zip(values, values[1:], strict=False):
+        if after < before:
+            resets.append(Reset(str(one), before, after))
+            total += after
+        else:
+            total += after - before
+    if len(resets) >= NOT_A_COUNTER:
+        raise CountingError(
+            f"{one} fell {len(resets)} times (last from {resets[-1].before:g} to "
+            f"{resets[-1].after:g}): it is not a counter"
+        )
+    return total, resets

@@ -1,0 +1,43 @@
+"""Takes a poll's counts into the status: comparisons, sample ratio, plan.
+
+Totals and `countedUntil` are amended together here and written together by the controller, in one
+write that fails if anybody else wrote in between. So no observation is lost or counted twice.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from modelexperiment.core import analysis, planning, sample_ratio
+from modelexperiment.core.draft import Draft
+from modelexperiment.core.events import Reason
+from modelexperiment.core.snapshot import Counted
+
+# Without any sample the time is moved on this seldom: it keeps the next query's window short,
+# and a status that says nothing new is not written.
+IDLE = timedelta(minutes=10)
+
+
+def count(draft: Draft) -> None:
+    """Add the poll to every comparison, and say what they say now."""
+    counted = draft.snapshot.counted
+    if not isinstance(counted, Counted) or counted.since != draft.status.counted_until:
+        return
+    for reset in counted.resets:
+        text = f"{reset.series} fell from {reset.before:g} to {reset.after:g}"
+        draft.tell(Reason.COUNTER_RESET, f"{text}: counted as a restart from zero")
+    if not counted.samples and counted.until - counted.since < IDLE:
+        return
+    spec, memory = draft.spec, draft.status.memory
+    comparisons = analysis.restore(spec, memory.comparisons, memory.fingerprints)
+    comparisons = analysis.observe(spec, comparisons, counted)
+    draft.remember(
+        comparisons=analysis.save(comparisons),
+        fingerprints={m.name: analysis.fingerprint(spec, m) for m in spec.metrics},
+    )
+    draft.update(
+        counted_until=counted.until,
+        analysis=analysis.analyse(spec, comparisons),
+    )
+    sample_ratio.check(draft, counted)
+    draft.update(plan=planning.sample_plan(spec, draft.status, counted.until))

@@ -1,0 +1,213 @@
+"""From numbers to words: the verdict, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modelexperiment.core.spec import Effect, ExperimentSpec, Goal, OnWin, Role
+from modelexperiment.core.status import (
+    Action,
+    Decision,
+    MetricAnalysis,
+    RiskLevel,
+    Role,
+    SamplePlan,
+    Verdict,
+)
+
+FULL_ROLLOUT_LIFT = 20.0
+GRADUAL_ROLLOUT_LIFT = 5.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The verdict, the challenger that it is about, and whether it is final."""
+
+    verdict: Verdict
+    leader: str | None
+    """The challenger that does best on the primary metric, if any has been seen."""
+    reason: str
+
+
+def gain(spec: ExperimentSpec, entry: MetricAnalysis) -> float | None:
+    """The relative effect in percent, positive where it is an improvement."""
+    if entry.relative is None:
+        return None
+    return entry.relative.effect * (1 if spec.primary.goal is Goal.INCREASE else -1)
+
+
+def _effect_gain(spec: ExperimentSpec, entry: MetricAnalysis) -> float | None:
+    if entry.absolute is None:
+        return None
+    return entry.absolute.effect * (1 if spec.primary.goal is Goal.INCREASE else -1)
+
+
+def within(entry: MetricAnalysis, smallest: Effect | None) -> bool:
+    """Whether the whole interval lies within the smallest effect worth acting on."""
+    if smallest is None:
+        return False
+    interval = entry.relative if smallest.relative is not None else entry.absolute
+    bound = smallest.relative if smallest.relative is not None else smallest.absolute
+    if interval is None or bound is None:
+        return False
+    return -bound <= interval.lower and interval.upper <= bound
+
+
+def outcome(spec: ExperimentSpec, analysis: Sequence[MetricAnalysis]) -> Outcome:
+    """Give the verdict of the primary metric over all challengers."""
+    primary = [entry for entry in analysis if entry.role is Role.PRIMARY]
+    seen = [(g, entry) for entry in primary if (g := _effect_gain(spec, entry)) is not None]
+    if not seen:
+        reason = next((e.withheld for e in primary if e.withheld), "no data yet")
+        return Outcome(Verdict.INCONCLUSIVE, None, reason)
+    seen.sort(key=lambda pair: -pair[0])
+    best, leader = seen[0]
+    everyone = [entry for _, entry in seen]
+    name = leader.model_version
+    if leader.significant and best > 0 and not leader.withheld:
+        return Outcome(Verdict.CHALLENGER_BETTER, name, _evidence(spec, leader))
+    complete = len(seen) == len(primary) and not any(e.withheld for e in everyone)
+    if complete and all(e.significant and g < 0 for g, e in seen):
+        return Outcome(Verdict.CHAMPION_BETTER, name, _evidence(spec, leader))
+    if complete and all(
+        within(e, spec.primary.minimum_effect) or (e.significant and g < 0) for g, e in seen
+    ):
+        return Outcome(
+            Verdict.NO_DIFFERENCE,
+            name,
+            f"the whole interval of {spec.primary.name} lies within minimumEffect",
+        )
+    reason = leader.withheld or _evidence(spec, leader)
+    return Outcome(Verdict.INCONCLUSIVE, name, reason)
+
+
+def _evidence(spec: ExperimentSpec, entry: MetricAnalysis) -> str:
+    """One clause with the effect, its interval and the p-value."""
+    confidence = f"{100 * (1 - spec.analysis.alpha):g} %"
+    metric = spec.primary.name
+    if entry.relative is not None:
+        r = entry.relative
+        size = (
+            f"{metric} of {entry.model_version} {r.effect:+.2g} % "
+            f"({confidence} interval {r.lower:+.2g} % to {r.upper:+.2g} %)"
+        )
+    elif entry.absolute is not None:
+        a = entry.absolute
+        size = (
+            f"{metric} of {entry.model_version} {a.effect:+.3g} "
+            f"({confidence} interval {a.lower:+.3g} to {a.upper:+.3g})"
+        )
+    else:
+        size = f"{metric} of {entry.model_version} is not known yet"
+    p = entry.corrected_p_value
+    return size if p is None else f"{size}, p = {p:.2g}"
+
+
+def _lift_action(spec: ExperimentSpec, entry: MetricAnalysis) -> Action:
+    """What a won experiment leads to where the spec leaves it open: by the size of the lift."""
+    lift = gain(spec, entry)
+    if lift is not None and lift > FULL_ROLLOUT_LIFT:
+        return Action.FULL_ROLLOUT
+    if (lift is not None and lift > GRADUAL_ROLLOUT_LIFT) or _over_minimum(spec, entry, lift):
+        return Action.GRADUAL_ROLLOUT
+    return Action.KEEP_CHAMPION
+
+
+def _over_minimum(spec: ExperimentSpec, entry: MetricAnalysis, lift: float | None) -> bool:
+    smallest = spec.primary.minimum_effect
+    if smallest is None:
+        return False
+    if smallest.relative is not None:
+        return lift is not None and lift >= smallest.relative
+    return (_effect_gain(spec, entry) or 0.0) >= (smallest.absolute or 0.0)
+
+
+_RISK = {
+    Action.FULL_ROLLOUT: RiskLevel.MEDIUM,
+    Action.GRADUAL_ROLLOUT: RiskLevel.LOW,
+    Action.KEEP_CHAMPION: RiskLevel.LOW,
+    Action.EXTEND_TEST: RiskLevel.LOW,
+    Action.ROLLBACK: RiskLevel.CRITICAL,
+}
+
+
+def decision(
+    spec: ExperimentSpec, found: Outcome, analysis: Sequence[MetricAnalysis], plan: SamplePlan
+) -> Decision:
+    """Say what follows from a verdict, with next steps that name numbers."""
+    if found.verdict is Verdict.CHALLENGER_BETTER:
+        return _won(spec, found, analysis)
+    if found.verdict is Verdict.INCONCLUSIVE:
+        return _make(Action.EXTEND_TEST, found.reason, [more_samples(spec, plan)])
+    champion = spec.champion_version
+    steps = [f"{champion} keeps all traffic; the challengers' deployments can be removed"]
+    if found.verdict is Verdict.NO_DIFFERENCE:
+        steps.append("choose by cost or latency if the challenger is wanted all the same")
+    return _make(Action.KEEP_CHAMPION, found.reason, steps)
+
+
+def _won(spec: ExperimentSpec, found: Outcome, analysis: Sequence[MetricAnalysis]) -> Decision:
+    entry = next(
+        e for e in analysis if e.role is Role.PRIMARY and e.model_version == found.leader
+    )
+    chosen = {
+        OnWin.FULL: Action.FULL_ROLLOUT,
+        OnWin.GRADUAL: Action.GRADUAL_ROLLOUT,
+        OnWin.MANUAL: Action.GRADUAL_ROLLOUT,
+    }
+    on_win = spec.rollout.on_win
+    action = chosen[on_win] if on_win else _lift_action(spec, entry)
+    reason = found.reason
+    if action is Action.KEEP_CHAMPION:
+        reason += "; significant, but too small to be worth a rollout"
+        steps = ["set rollout.onWin to Gradual to roll out all the same"]
+    elif on_win is OnWin.MANUAL:
+        steps = [f"set rollout.onWin to Full or Gradual to roll {found.leader} out"]
+    elif action is Action.FULL_ROLLOUT:
+        steps = [f"{found.leader} gets all traffic now"]
+    else:
+        path = ", ".join(f"{step:g}" for step in spec.rollout.steps)
+        steps = [f"{found.leader} is rolled out in steps of {path} %; guardrails stay on"]
+    return _make(action, reason, steps)
+
+
+def rolled_back(reason: str, challenger: str) -> Decision:
+    """The decision after a guardrail broke."""
+    steps = [
+        f"look at {challenger}'s errors and latency at the time of the breach",
+        "change the spec to start again: the route stays with the champion until then",
+    ]
+    return _make(Action.ROLLBACK, reason, steps)
+
+
+def timed_out(spec: ExperimentSpec, found: Outcome) -> Decision:
+    """The decision when maxDuration has passed without a verdict."""
+    reason = f"no verdict within analysis.maxDuration; at the end: {found.reason}"
+    steps = ["raise minimumEffect, the challengers' percent or maxDuration to try again"]
+    return _make(Action.KEEP_CHAMPION, reason, steps)
+
+
+def _make(action: Action, reason: str, steps: list[str]) -> Decision:
+    return Decision(action=action, reason=reason, next_steps=steps, risk_level=_RISK[action])
+
+
+def more_samples(spec: ExperimentSpec, plan: SamplePlan) -> str:
+    """Say how many samples are still needed, and how long that takes."""
+    if plan.samples_needed is None:
+        return plan.message or "wait for more samples"
+    missing = max(0, plan.samples_needed - plan.samples_so_far)
+    if missing == 0:
+        return (
+            f"the planned {plan.samples_needed:,} samples per arm are there; the effect is smaller "
+            "than minimumEffect or the numbers are noisier than planned: wait, or stop"
+        )
+    text = f"{missing:,} more samples per arm"
+    if plan.arrival_rate:
+        per_day = plan.arrival_rate * 24
+        days = missing / per_day
+        span = f"{days:.1f} days" if days >= 1 else f"{days * 24:.1f} hours"
+        if days * 24 < 1:
+            span = f"{days * 24 * 60:.0f} minutes"
+        text += f", about {span} at {per_day:,.0f} a day"
+    return text

@@ -1,0 +1,48 @@
+"""What is told to people as Kubernetes Events, each also a line in the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why an event is told."""
+
+    STARTED = "Started"
+    SPLIT_CHANGED = "SplitChanged"
+    GUARDRAIL_BREACHED = "GuardrailBreached"
+    ROLLED_BACK = "RolledBack"
+    SAMPLE_RATIO_MISMATCH = "SampleRatioMismatch"
+    VERDICT_REACHED = "VerdictReached"
+    ROLLOUT_STEP = "RolloutStep"
+    PROMOTED = "Promoted"
+    COMPLETED = "Completed"
+    CONFIG_INVALID = "ConfigInvalid"
+    METRIC_RESTARTED = "MetricRestarted"
+    COUNTER_RESET = "CounterReset"
+    ROUTE_RESTORED = "RouteRestored"
+    ROUTE_CORRECTED = "RouteCorrected"
+
+
+_WARNINGS = {
+    Reason.GUARDRAIL_BREACHED,
+    Reason.ROLLED_BACK,
+    Reason.SAMPLE_RATIO_MISMATCH,
+    Reason.CONFIG_INVALID,
+    Reason.COUNTER_RESET,
+    Reason.ROUTE_CORRECTED,
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened."""
+
+    reason: Reason
+    message: str
+
+    @property
+    def warning(self) -> bool:
+        """Whether somebody should look at it."""
+        return self.reason in _WARNINGS

@@ -1,0 +1,271 @@
+"""The phases of an experiment: how it starts, what edits mean, and how it ends."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from modelexperiment.core import analysis, decision, rollout
+from modelexperiment.core.draft import Draft
+from modelexperiment.core.events import Reason
+from modelexperiment.core.fields import format_duration
+from modelexperiment.core.snapshot import Counted, Problem, RouteSeen, Snapshot
+from modelexperiment.core.spec import ExperimentSpec, OnWin, TimeoutAction
+from modelexperiment.core.status import (
+    Action,
+    ExperimentStatus,
+    GuardrailStatus,
+    Memory,
+    Phase,
+    RoutedArm,
+    RolloutStatus,
+    SamplePlan,
+    Verdict,
+)
+
+
+def blocker(spec: ExperimentSpec, snapshot: Snapshot) -> Problem | None:
+    """What keeps an experiment from starting, if anything does."""
+    if snapshot.unsupported:
+        return snapshot.unsupported
+    if isinstance(snapshot.route, Problem):
+        return snapshot.route
+    if snapshot.holder:
+        return Problem(
+            "RouteHeld",
+            f"the route is held by the experiment {snapshot.holder}: delete that one first",
+        )
+    return metrics_blocker(spec, snapshot)
+
+
+def metrics_blocker(spec: ExperimentSpec, snapshot: Snapshot) -> Problem | None:
+    """What keeps the metrics and guardrails from being read before the start."""
+    counted = snapshot.counted
+    if isinstance(counted, Problem):
+        return counted
+    if counted is not None and counted.silent:
+        return Problem(
+            "NoSeries",
+            f"{counted.silent[0]} matches no series of {spec.champion_version}: check the "
+            "selector and versionLabel; a counter that has not counted yet must be exposed as 0",
+        )
+    for guardrail in spec.guardrails:
+        reading = snapshot.reading(guardrail.name, spec.champion_version)
+        if reading and reading.error:
+            return reading.error
+        if reading and reading.value is None:
+            return Problem(
+                "NoData",
+                f"spec.guardrails[{guardrail.name}].query {reading.missing} for "
+                f"{spec.champion_version}: the experiment starts once it gives a number",
+            )
+    return None
+
+
+def start(draft: Draft) -> None:
+    """Start the experiment, or say what it waits for. Nothing is written to the route before."""
+    spec, snapshot = draft.spec, draft.snapshot
+    found = blocker(spec, snapshot)
+    route, counted = snapshot.route, snapshot.counted
+    if found or not isinstance(route, RouteSeen) or not isinstance(counted, Counted):
+        draft.update(phase=Phase.PENDING)
+        return
+    draft.remember(original_route=route.destinations)
+    _begin(draft, counted)
+    draft.tell(Reason.STARTED, f"traffic is split: {rollout.format_split(spec.split)}")
+
+
+def _begin(draft: Draft, counted: Counted) -> None:
+    """Begin to count from now on, with nothing counted yet."""
+    spec = draft.spec
+    memory = Memory(
+        original_route=draft.status.memory.original_route,
+        fingerprints={m.name: analysis.fingerprint(spec, m) for m in spec.metrics},
+        split=_arms(spec.split),
+        split_since=counted.until,
+        purpose=purpose(spec),
+    )
+    draft.status = ExperimentStatus(
+        phase=Phase.RUNNING,
+        conditions=draft.status.conditions,
+        routed=draft.status.routed,
+        start_time=counted.until,
+        counted_until=counted.until,
+        memory=memory,
+    )
+
+
+def _arms(split: rollout.Split) -> list[RoutedArm]:
+    return [RoutedArm(model_version=v, percent=p) for v, p in split.items()]
+
+
+def purpose(spec: ExperimentSpec) -> str:
+    """A short name for what is asked: an ended experiment starts again where it changes."""
+    asked = spec.model_dump(
+        mode="json",
+        include={"traffic", "champion", "metrics", "guardrails", "analysis"},
+        exclude_none=True,
+    )
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def take_edits(draft: Draft) -> None:
+    """See what an edit of the spec means for an experiment that has started."""
+    spec, status = draft.spec, draft.status
+    if status.phase.ended:
+        _start_again(draft)
+        return
+    if not rollout.same_split(_split_of(status.memory.split), spec.split):
+        before = rollout.format_split(_split_of(status.memory.split))
+        draft.tell(
+            Reason.SPLIT_CHANGED,
+            f"{before} became {rollout.format_split(spec.split)}: a new phase of the count",
+        )
+        draft.remember(split=_arms(spec.split), split_since=draft.snapshot.now)
+    prints = {m.name: analysis.fingerprint(spec, m) for m in spec.metrics}
+    for name, value in prints.items():
+        if status.memory.fingerprints.get(name, value) != value:
+            draft.tell(Reason.METRIC_RESTARTED, f"metric {name} has changed and starts anew")
+
+
+def _split_of(arms: list[RoutedArm]) -> rollout.Split:
+    return {arm.model_version: arm.percent for arm in arms}
+
+
+def _start_again(draft: Draft) -> None:
+    spec, snapshot, status = draft.spec, draft.snapshot, draft.status
+    asked_anew = status.memory.purpose != purpose(spec)
+    released = status.phase is Phase.STOPPED and not spec.stop
+    if spec.stop or not (asked_anew or released):
+        return
+    if blocker(spec, snapshot) or not isinstance(snapshot.counted, Counted):
+        return
+    _begin(draft, snapshot.counted)
+    draft.tell(Reason.STARTED, f"started again: {rollout.format_split(spec.split)}")
+
+
+def stop_or_pause(draft: Draft) -> None:
+    """Follow spec.stop and spec.paused."""
+    spec, status = draft.spec, draft.status
+    if spec.stop:
+        end(draft, Phase.STOPPED)
+        draft.tell(Reason.COMPLETED, f"stopped: {spec.champion_version} gets everything")
+    elif spec.paused and status.phase is not Phase.PAUSED:
+        draft.update(phase=Phase.PAUSED)
+    elif not spec.paused and status.phase is Phase.PAUSED and not draft.guardrail_late:
+        draft.update(phase=Phase.ROLLING_OUT if status.rollout else Phase.RUNNING)
+
+
+def end(draft: Draft, phase: Phase) -> None:
+    """End the experiment."""
+    changes: dict[str, object] = {"phase": phase, "end_time": draft.snapshot.now}
+    if phase is not Phase.SUCCEEDED:
+        changes["rollout"] = None
+    draft.update(**changes)
+
+
+def roll_back(draft: Draft, broken: GuardrailStatus) -> None:
+    """Send everything back to the champion because a guardrail broke."""
+    why = f"guardrail {broken.name} broke for {broken.model_version}: {broken.message}"
+    end(draft, Phase.ROLLED_BACK)
+    draft.update(decision=decision.rolled_back(why, broken.model_version))
+    draft.tell(Reason.GUARDRAIL_BREACHED, why)
+    draft.tell(Reason.ROLLED_BACK, f"{draft.spec.champion_version} gets everything: {why}")
+
+
+def give_up_on_guardrail(draft: Draft, late: GuardrailStatus) -> None:
+    """Follow analysis.onGuardrailTimeout for a guardrail that has had no data for too long."""
+    timeout = format_duration(draft.spec.analysis.guardrail_timeout)
+    why = (
+        f"guardrail {late.name} has had no data for {late.model_version} "
+        f"for over {timeout} ({late.message})"
+    )
+    draft.guardrail_late = True
+    if draft.spec.analysis.on_guardrail_timeout is TimeoutAction.PAUSE:
+        if draft.status.phase is not Phase.PAUSED:
+            draft.update(phase=Phase.PAUSED)
+            draft.tell(Reason.GUARDRAIL_BREACHED, f"paused: {why}")
+        return
+    end(draft, Phase.ROLLED_BACK)
+    draft.update(decision=decision.rolled_back(why, late.model_version))
+    draft.tell(Reason.ROLLED_BACK, f"{draft.spec.champion_version} gets everything: {why}")
+
+
+def conclude(draft: Draft) -> None:
+    """Reach a verdict, and follow it."""
+    if draft.status.phase is Phase.ROLLING_OUT:
+        _roll_on(draft)
+        return
+    if not isinstance(draft.snapshot.counted, Counted):
+        return
+    spec, status = draft.spec, draft.status
+    if status.sample_ratio and status.sample_ratio.mismatch:
+        return
+    elapsed = draft.snapshot.now - (status.start_time or draft.snapshot.now)
+    found = decision.outcome(spec, status.analysis)
+    patience = max(spec.analysis.min_duration, spec.primary.delay)
+    if found.verdict is not Verdict.INCONCLUSIVE and elapsed < patience:
+        waits = f"no verdict before {format_duration(patience)}"
+        found = decision.Outcome(Verdict.INCONCLUSIVE, found.leader, waits)
+    draft.update(
+        verdict=found.verdict,
+        decision=decision.decision(spec, found, status.analysis, status.plan or SamplePlan(samples_so_far=0)),
+    )
+    if found.verdict is not Verdict.INCONCLUSIVE:
+        _follow(draft, found)
+    elif elapsed >= spec.analysis.max_duration:
+        draft.update(decision=decision.timed_out(spec, found))
+        end(draft, Phase.CHAMPION_KEPT)
+        draft.tell(Reason.COMPLETED, draft.status.decision.reason)
+
+
+def _follow(draft: Draft, found: decision.Outcome) -> None:
+    spec = draft.spec
+    if draft.before.verdict is not found.verdict:
+        draft.tell(Reason.VERDICT_REACHED, f"{found.verdict}: {found.reason}")
+    if found.verdict is not Verdict.CHALLENGER_BETTER or not found.leader:
+        _keep(draft)
+        return
+    if spec.rollout.on_win is OnWin.MANUAL:
+        return
+    action = draft.status.decision.action
+    if action is Action.FULL_ROLLOUT:
+        last = len(spec.rollout.steps) - 1
+        step = rollout.RolloutStatus(
+            model_version=found.leader, step=last, since=draft.snapshot.now
+        )
+        draft.update(rollout=step)
+        _promote(draft)
+    elif action is Action.GRADUAL_ROLLOUT:
+        step = rollout.first_step(spec, found.leader, draft.snapshot.now)
+        draft.update(phase=Phase.ROLLING_OUT, rollout=step)
+        _tell_step(draft)
+    else:
+        _keep(draft)
+
+
+def _keep(draft: Draft) -> None:
+    end(draft, Phase.CHAMPION_KEPT)
+    draft.tell(Reason.COMPLETED, f"{draft.spec.champion_version} keeps all traffic")
+
+
+def _tell_step(draft: Draft) -> None:
+    split = rollout.step_split(draft.spec, draft.status.rollout)
+    draft.tell(Reason.ROLLOUT_STEP, f"rollout: {rollout.format_split(split)}")
+
+
+def _roll_on(draft: Draft) -> None:
+    now = draft.snapshot.now
+    due = rollout.next_step(draft.spec, draft.status.rollout, now)
+    if due is None:
+        _promote(draft)
+    elif due is not draft.status.rollout:
+        draft.update(rollout=due)
+        _tell_step(draft)
+
+
+def _promote(draft: Draft) -> None:
+    version = draft.status.rollout.model_version
+    end(draft, Phase.SUCCEEDED)
+    draft.tell(Reason.PROMOTED, f"{version} gets all traffic")
+    draft.tell(Reason.COMPLETED, f"{version} won; make it the champion of the next experiment")

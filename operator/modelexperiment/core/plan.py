@@ -1,0 +1,92 @@
+"""The decision: from spec, status and snapshot to what should be. Pure, and in one order.
+
+Safety comes first: a broken guardrail ends the experiment before anything is counted or compared.
+Each step below takes the draft of the new status and amends it; none reads anything but the
+snapshot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from modelexperiment.core import counts, guardrails, lifecycle, reporting
+from modelexperiment.core.draft import Draft
+from modelexperiment.core.events import Event, Reason
+from modelexperiment.core.manifest import Experiment
+from modelexperiment.core.rollout import Split, format_split, same_split, wanted_split
+from modelexperiment.core.snapshot import Problem, RouteSeen, Snapshot
+from modelexperiment.core.status import ExperimentStatus, Phase, RoutedArm
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What should be, after looking at a snapshot."""
+
+    status: ExperimentStatus
+    split: Split | None
+    """The split that the route must have; None: hands off the route."""
+    events: tuple[Event, ...] = ()
+
+
+def decide(experiment: Experiment, before: ExperimentStatus, snapshot: Snapshot) -> Plan:
+    """Decide what should be."""
+    draft = Draft(experiment, before, snapshot, before)
+    if not before.phase.started:
+        lifecycle.start(draft)
+    else:
+        lifecycle.take_edits(draft)
+        _step(draft)
+    reporting.report(draft)
+    split = wanted_split(experiment.spec, draft.status)
+    _tell_correction(draft, split)
+    return Plan(draft.status, split, tuple(draft.events))
+
+
+def _step(draft: Draft) -> None:
+    """One step of a started experiment."""
+    if draft.status.phase.ended:
+        return
+    _judge_guardrails(draft)
+    counts.count(draft)
+    if draft.status.phase.ended:
+        return
+    lifecycle.stop_or_pause(draft)
+    if draft.status.phase in (Phase.RUNNING, Phase.ROLLING_OUT):
+        lifecycle.conclude(draft)
+
+
+def _judge_guardrails(draft: Draft) -> None:
+    spec, snapshot = draft.spec, draft.snapshot
+    judged = guardrails.judge_all(spec, snapshot, draft.status.guardrails)
+    draft.update(guardrails=judged)
+    broken = guardrails.broken(spec, judged)
+    if broken:
+        lifecycle.roll_back(draft, broken[0])
+        return
+    since = draft.status.start_time or snapshot.now
+    late = guardrails.overdue(spec.analysis, judged, since, snapshot.now)
+    if late:
+        lifecycle.give_up_on_guardrail(draft, late[0])
+
+
+def _tell_correction(draft: Draft, split: Split | None) -> None:
+    """Say that somebody else changed the weights, where this is what happened."""
+    route, routed = draft.snapshot.route, draft.before.routed_split
+    if split is None or not isinstance(route, RouteSeen) or not routed:
+        return
+    unchanged = same_split(routed, split)
+    if unchanged and (route.split is None or not same_split(dict(route.split), split)):
+        found = "other destinations" if route.split is None else format_split(dict(route.split))
+        message = f"the route said {found} and was put back to {format_split(split)}"
+        draft.tell(Reason.ROUTE_CORRECTED, message)
+
+
+def routed(plan: Plan, snapshot: Snapshot) -> Plan:
+    """The plan after its split was written to the route."""
+    arms = [RoutedArm(model_version=v, percent=p) for v, p in (plan.split or {}).items()]
+    return replace(plan, status=reporting.route_written(plan.status, arms, snapshot.now))
+
+
+def not_routed(plan: Plan, problem: Problem, snapshot: Snapshot) -> Plan:
+    """The plan after writing its split has failed: the next reconcile tries again."""
+    return replace(plan, status=reporting.route_failed(plan.status, problem, snapshot))

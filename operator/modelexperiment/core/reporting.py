@@ -1,0 +1,244 @@
+"""Puts a decision into the words of the status: conditions and the columns of `kubectl get`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from modelexperiment.core import conditions, lifecycle
+from modelexperiment.core.conditions import ConditionType, condition
+from modelexperiment.core.draft import Draft
+from modelexperiment.core.events import Reason
+from modelexperiment.core.fields import format_duration
+from modelexperiment.core.guardrails import broken
+from modelexperiment.core.rollout import format_split
+from modelexperiment.core.sample_ratio import describe
+from modelexperiment.core.snapshot import Counted, Problem, RouteSeen, Snapshot
+from modelexperiment.core.status import (
+    Condition,
+    ConditionStatus,
+    ExperimentStatus,
+    GuardrailState,
+    Phase,
+    RoutedArm,
+    Role,
+    Summary,
+    Verdict,
+)
+
+
+def report(draft: Draft) -> None:
+    """Amend conditions, observed generation and columns."""
+    found = [c for c in _conditions(draft) if c is not None]
+    generation = draft.snapshot.generation
+    merged = conditions.merge(draft.status.conditions, found, generation)
+    draft.update(conditions=merged, observed_generation=generation)
+    _tell_problems(draft)
+    draft.update(summary=_summary(draft))
+
+
+def _conditions(draft: Draft) -> list[Condition | None]:
+    makers = (_routes, _metrics, _guardrails, _ratio, _verdict, _complete)
+    return [make(draft) for make in makers]
+
+
+def _routes(draft: Draft) -> Condition | None:
+    type_, now, route = ConditionType.ROUTES_READY, draft.snapshot.now, draft.snapshot.route
+    problem = _route_problem(draft)
+    if problem:
+        return condition(type_, False, problem.reason, problem.message, now)
+    if draft.status.phase.started:
+        # Said once the split is written: see `route_written`.
+        return None
+    assert isinstance(route, RouteSeen)
+    message = "route and destinations exist; nothing is written yet"
+    return condition(type_, True, "Found", message, now)
+
+
+def _route_problem(draft: Draft) -> Problem | None:
+    snapshot = draft.snapshot
+    if snapshot.unsupported:
+        return snapshot.unsupported
+    if isinstance(snapshot.route, Problem):
+        return snapshot.route
+    if not draft.status.phase.started and snapshot.holder:
+        return lifecycle.blocker(draft.spec, snapshot)
+    return None
+
+
+def _metrics(draft: Draft) -> Condition | None:
+    type_, now, counted = ConditionType.METRICS_READY, draft.snapshot.now, draft.snapshot.counted
+    if draft.status.phase.ended or counted is None:
+        return None
+    problem = lifecycle.metrics_blocker(draft.spec, draft.snapshot)
+    if isinstance(counted, Problem) or (problem and not draft.status.phase.started):
+        assert problem is not None
+        return condition(type_, False, problem.reason, problem.message, now)
+    assert isinstance(counted, Counted)
+    if counted.history_lost:
+        message = (
+            "Prometheus has lost its history: what was served between the last poll and its "
+            "restart is not counted; give it a persistent volume"
+        )
+        return condition(type_, False, "HistoryLost", message, now)
+    if counted.silent:
+        message = f"{counted.silent[0]} matches no series any more: check what is scraped"
+        return condition(type_, False, "NoSeries", message, now)
+    return condition(type_, True, "Counting", "every selector matches series", now)
+
+
+def _guardrails(draft: Draft) -> Condition | None:
+    type_, now = ConditionType.GUARDRAILS_HEALTHY, draft.snapshot.now
+    spec, judged = draft.spec, draft.status.guardrails
+    if not spec.guardrails:
+        return condition(type_, True, "NoneDefined", "the spec has no guardrails", now)
+    breaches = [g for g in judged if g.state is GuardrailState.BREACH]
+    if breaches:
+        worst = (broken(spec, judged) or breaches)[0]
+        limit = next(g.failure_limit for g in spec.guardrails if g.name == worst.name)
+        message = (
+            f"{worst.name} of {worst.model_version}: {worst.message}; breach {worst.breaches} of "
+            f"{limit} in a row that roll back"
+        )
+        return condition(type_, False, "Breach", message, now)
+    waiting = [g for g in judged if g.state is GuardrailState.INSUFFICIENT_DATA]
+    if waiting:
+        timeout = format_duration(spec.analysis.guardrail_timeout)
+        message = f"{waiting[0].name} of {waiting[0].model_version} {waiting[0].message}"
+        message += f"; after {timeout} of this: {spec.analysis.on_guardrail_timeout}"
+        return condition(type_, None, "InsufficientData", message, now)
+    if not judged:
+        message = "no guardrail has been read yet; they are once traffic is split"
+        return condition(type_, None, "NotReadYet", message, now)
+    return condition(type_, True, "Pass", f"all {len(judged)} guardrail checks pass", now)
+
+
+def _ratio(draft: Draft) -> Condition | None:
+    type_, now, ratio = ConditionType.SAMPLE_RATIO_HEALTHY, draft.snapshot.now, draft.status.sample_ratio
+    if ratio is None:
+        message = "judged from the first poll on; send traffic"
+        return condition(type_, None, "NoDataYet", message, now)
+    if ratio.mismatch:
+        message = (
+            f"{describe(ratio)}: the verdict is frozen; look for an arm that is not ready, "
+            "retries, pods that are not scraped"
+        )
+        return condition(type_, False, "Mismatch", message, now)
+    return condition(type_, True, "AsConfigured", "every arm gets the share that it should", now)
+
+
+def _verdict(draft: Draft) -> Condition | None:
+    type_, now, status = ConditionType.VERDICT_REACHED, draft.snapshot.now, draft.status
+    if status.verdict is None or status.decision is None:
+        message = "no verdict yet; it is judged at every poll"
+        return condition(type_, False, "NoVerdictYet", message, now)
+    reached = status.verdict is not Verdict.INCONCLUSIVE
+    message = status.decision.reason
+    if not reached and not status.phase.ended:
+        message += "; " + "; ".join(status.decision.next_steps)
+    return condition(type_, reached, status.verdict, message, now)
+
+
+def _complete(draft: Draft) -> Condition | None:
+    type_, now, phase = ConditionType.COMPLETE, draft.snapshot.now, draft.status.phase
+    if phase.ended:
+        decision = draft.status.decision
+        why = decision.reason if decision else "spec.stop is set"
+        return condition(type_, True, phase, why, now)
+    if phase is Phase.PENDING:
+        found = lifecycle.blocker(draft.spec, draft.snapshot)
+        waits = found.message if found else "starts with the next poll"
+        return condition(type_, False, phase, f"not started: {waits}", now)
+    message = "the experiment is on; wait, or set spec.stop to end it"
+    return condition(type_, False, phase, message, now)
+
+
+def _tell_problems(draft: Draft) -> None:
+    """Tell bad input once, when it is found or becomes another."""
+    before = {c.type: c for c in draft.before.conditions}
+    for c in draft.status.conditions:
+        old = before.get(c.type)
+        same = old and old.reason == c.reason and old.status is c.status
+        watched = c.type in (ConditionType.ROUTES_READY, ConditionType.METRICS_READY)
+        if watched and c.status is ConditionStatus.FALSE and not same:
+            draft.tell(Reason.CONFIG_INVALID, f"{c.type}: {c.message}")
+
+
+def route_written(status: ExperimentStatus, arms: list[RoutedArm], now: datetime) -> ExperimentStatus:
+    """The status once the route has the split that it should."""
+    split = format_split({arm.model_version: arm.percent for arm in arms})
+    found = condition(ConditionType.ROUTES_READY, True, "PerRequest", f"routed: {split}", now)
+    return status.model_copy(
+        update={
+            "routed": arms,
+            "conditions": conditions.merge(
+                status.conditions, [found], status.observed_generation
+            ),
+            "summary": status.summary.model_copy(update={"split": split}),
+        }
+    )
+
+
+def route_failed(
+    status: ExperimentStatus, problem: Problem, snapshot: Snapshot
+) -> ExperimentStatus:
+    """The status while the route can't be written: it is tried again without end."""
+    found = condition(
+        ConditionType.ROUTES_READY, False, problem.reason, problem.message, snapshot.now
+    )
+    merged = conditions.merge(status.conditions, [found], status.observed_generation)
+    return status.model_copy(update={"conditions": merged})
+
+
+def _summary(draft: Draft) -> Summary:
+    status = draft.status
+    lead = next((e for e in _by_gain(draft) if e.role is Role.PRIMARY), None)
+    effect = (lead.relative or lead.absolute) if lead else None
+    unit = "%" if lead and lead.relative else ""
+    return Summary(
+        split=format_split(status.routed_split),
+        lift=f"{effect.effect:+.3g}{unit}" if effect else "",
+        interval=f"[{effect.lower:+.3g}{unit}, {effect.upper:+.3g}{unit}]" if effect else "",
+        p_value=f"{lead.p_value:.2g}" if lead and lead.p_value is not None else "",
+        samples=f"{lead.champion.samples:.0f} / {lead.challenger.samples:.0f}" if lead else "",
+        guardrails=_guardrail_column(status),
+        eta=_eta_column(status, draft.snapshot.now),
+        reason=_reason_column(draft),
+    )
+
+
+def _by_gain(draft: Draft) -> list:
+    sign = 1 if draft.spec.primary.goal == "Increase" else -1
+    return sorted(
+        draft.status.analysis,
+        key=lambda e: -sign * e.absolute.effect if e.absolute else float("inf"),
+    )
+
+
+def _guardrail_column(status: ExperimentStatus) -> str:
+    words = [
+        f"{number} {state}"
+        for state in GuardrailState
+        if (number := sum(g.state is state for g in status.guardrails))
+    ]
+    return ", ".join(words)
+
+
+def _eta_column(status: ExperimentStatus, now: datetime) -> str:
+    if status.phase.ended:
+        return "done"
+    if status.plan is None or status.plan.eta is None:
+        return ""
+    left = status.plan.eta - now
+    # To two digits of what is left: a column that changes every second says no more.
+    return f"~{format_duration(left)}" if left.total_seconds() > 60 else "~1m"
+
+
+def _reason_column(draft: Draft) -> str:
+    status = draft.status
+    for c in status.conditions:
+        bad = c.status is ConditionStatus.FALSE
+        if bad and c.type in (ConditionType.ROUTES_READY, ConditionType.METRICS_READY):
+            return c.reason
+    if status.sample_ratio and status.sample_ratio.mismatch:
+        return "SampleRatioMismatch"
+    return status.decision.reason if status.decision else str(status.phase)

@@ -1,0 +1,89 @@
+"""What was seen of the world for one decision: the route, the counts, the readings, the time.
+
+`controller/gather.py` fills it in; `plan.py` decides from it and from nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from modelexperiment.core.counting import Reset
+from modelexperiment.core.stats import Increment
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that could not be seen, and what to do about it."""
+
+    reason: str
+    """One word for programs, in CamelCase."""
+    message: str
+    """One line for people that names the field and the value."""
+    bad_input: bool = True
+    """Whether the manifest or the cluster is wrong, rather than a service unreachable."""
+
+
+@dataclass(frozen=True)
+class RouteSeen:
+    """The route as it is now."""
+
+    split: Mapping[str, float] | None
+    """Percent by modelVersion; None where it sends traffic anywhere else as well."""
+    destinations: Any
+    """Its destinations as they stand, to be restored later."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """What the counters grew by in (since, until]."""
+
+    since: datetime
+    until: datetime
+    increments: Mapping[tuple[str, str], Increment]
+    """By (metric, modelVersion)."""
+    samples: bool = True
+    """Whether there was any sample in the span."""
+    resets: tuple[Reset, ...] = ()
+    silent: tuple[str, ...] = ()
+    """Selectors that match no series of the champion's, as the manifest names them."""
+    history_lost: bool = False
+    """Whether Prometheus has lost what it had at `since`."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One guardrail query for one version."""
+
+    guardrail: str
+    model_version: str
+    value: float | None
+    """None: no data."""
+    missing: str = ""
+    """Why there is no value."""
+    error: Problem | None = None
+    """The query itself is wrong, or Prometheus did not answer."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything known about an experiment at one moment."""
+
+    now: datetime
+    generation: int
+    route: RouteSeen | Problem
+    unsupported: Problem | None = None
+    """What the spec asks for and this version of the operator can't do."""
+    holder: str | None = None
+    """Another experiment that holds the same route."""
+    counted: Counted | Problem | None = None
+    """None: no poll was due."""
+    readings: tuple[Reading, ...] = field(default=())
+    """Guardrail readings of this poll, of the champion too."""
+
+    def reading(self, guardrail: str, model_version: str) -> Reading | None:
+        """The reading of one guardrail for one version, if it was read in this poll."""
+        wanted = (guardrail, model_version)
+        return next((r for r in self.readings if (r.guardrail, r.model_version) == wanted), None)

@@ -1,0 +1,183 @@
+"""The whole spec of a ModelExperiment, and the questions that its readers ask it."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from modelexperiment.core.fields import Model, ModelVersion, Query, Rule, Url, exactly_one
+from modelexperiment.core.spec.analysis import Analysis, Rollout, Segment, Unit
+from modelexperiment.core.spec.metrics import Guardrail, Metric, Prometheus, Role
+from modelexperiment.core.spec.routing import Arm, Assignment, Route
+
+
+class Shadow(Model):
+    """A version that gets a copy of the traffic and serves nobody."""
+
+    model_version: ModelVersion
+    """The version that is shadowed."""
+    percent: Annotated[float, Field(gt=0, le=100)] = 100
+    """The share of the champion's requests that is copied, in percent."""
+    max_divergence: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """The share of disagreeing predictions that is still accepted."""
+    comparisons: Query | None = None
+    """Selector of the counters of compared predictions."""
+    disagreements: Query | None = None
+    """Selector of the counters of disagreeing predictions."""
+
+
+class Mlflow(Model):
+    """An MLflow tracking server."""
+
+    uri: Url
+    """Its tracking URI."""
+    experiment: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """The MLflow experiment's name. Default: <namespace>/<name>."""
+
+
+class Tracking(Model):
+    """Where the history of the experiment is kept."""
+
+    mlflow: Mlflow
+    """An MLflow tracking server."""
+
+
+class SecretKey(Model):
+    """A key of a Secret in the experiment's namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """The Secret's name."""
+    key: Annotated[str, Field(min_length=1, max_length=253)] = "url"
+    """The key in it."""
+
+
+class Endpoint(Model):
+    """An address, given openly or by a Secret."""
+
+    url: Url | None = None
+    """The address."""
+    secret_ref: SecretKey | None = None
+    """The Secret's key that holds the address."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (exactly_one("url", "secret_ref"),)
+
+
+class Alert(Model):
+    """Where breaches and verdicts are announced."""
+
+    alertmanager: Endpoint | None = None
+    """An Alertmanager (v2 API)."""
+    slack: Endpoint | None = None
+    """A Slack-compatible webhook."""
+    webhook: Endpoint | None = None
+    """A webhook that gets the documented JSON body."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (exactly_one("alertmanager", "slack", "webhook"),)
+
+
+def _hundredths(traffic: list[Arm]) -> int:
+    return sum(round(arm.percent * 100) for arm in traffic)
+
+
+class ExperimentSpec(Model):
+    """What a team asks for: versions, split, metrics, guardrails and what follows a verdict."""
+
+    champion: ModelVersion | None = None
+    """The version in production. Default: the first entry of traffic."""
+    traffic: Annotated[list[Arm], Field(min_length=2, max_length=8)]
+    """The versions and their percents, which sum to exactly 100."""
+    route: Route
+    """The route that is split; immutable once the experiment has started."""
+    assignment: Assignment | None = None
+    """Keeps each user on one version. Left out: every request is routed at random."""
+    prometheus: Prometheus | None = None
+    """Where the metrics are read. Default: the operator's Prometheus."""
+    metrics: Annotated[list[Metric], Field(min_length=1, max_length=16)]
+    """What the versions are compared by; exactly one is Primary."""
+    guardrails: Annotated[list[Guardrail], Field(max_length=16)] = []
+    """Bounds that no challenger may break."""
+    analysis: Analysis = Analysis()
+    """How the numbers are judged."""
+    segments: Annotated[list[Segment], Field(max_length=8)] = []
+    """Breakdowns to report."""
+    rollout: Rollout = Rollout()
+    """What happens when a challenger wins."""
+    shadow: Shadow | None = None
+    """A version that gets a copy of the traffic first."""
+    tracking: Tracking | None = None
+    """Where the history is kept."""
+    alerts: Annotated[list[Alert], Field(max_length=8)] = []
+    """Where breaches and verdicts are announced."""
+    paused: bool = False
+    """True: keep the split as it is, judge guardrails only, decide nothing."""
+    stop: bool = False
+    """True: end now, the champion gets everything."""
+
+    list_keys: ClassVar[dict[str, str]] = {
+        "traffic": "modelVersion",
+        "metrics": "name",
+        "guardrails": "name",
+        "segments": "name",
+    }
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="self.traffic.map(t, int(t.percent * 100.0 + 0.5)).sum() == 10000",
+            message="traffic: the percents must sum to exactly 100",
+            holds=lambda spec: _hundredths(spec.traffic) == 10_000,
+            field="traffic",
+            shown=lambda spec: f"{_hundredths(spec.traffic) / 100:g}",
+        ),
+        Rule(
+            cel="!has(self.champion) || "
+            "self.traffic.exists(t, t.modelVersion == self.champion)",
+            message="champion must be one of traffic's modelVersions",
+            holds=lambda spec: spec.champion_version in spec.versions,
+            field="champion",
+            shown=lambda spec: spec.champion,
+        ),
+        Rule(
+            cel="self.metrics.filter(m, m.role == 'Primary').size() == 1",
+            message="metrics: exactly one metric must have role Primary",
+            holds=lambda spec: sum(m.role is Role.PRIMARY for m in spec.metrics) == 1,
+            field="metrics",
+            shown=lambda spec: sum(m.role is Role.PRIMARY for m in spec.metrics),
+        ),
+        Rule(
+            cel="!has(self.analysis.unit) || self.analysis.unit != 'User' || has(self.assignment)",
+            message="analysis.unit User needs assignment",
+            holds=lambda spec: spec.analysis.unit is not Unit.USER or spec.assignment is not None,
+            field="analysis.unit",
+            shown=lambda spec: spec.analysis.unit,
+        ),
+    )
+
+    @property
+    def versions(self) -> list[str]:
+        """All modelVersions, in the order of `traffic`."""
+        return [arm.model_version for arm in self.traffic]
+
+    @property
+    def champion_version(self) -> str:
+        """The champion's modelVersion."""
+        return self.champion or self.traffic[0].model_version
+
+    @property
+    def challengers(self) -> list[str]:
+        """All modelVersions but the champion, in the order of `traffic`."""
+        return [version for version in self.versions if version != self.champion_version]
+
+    @property
+    def primary(self) -> Metric:
+        """The metric that decides."""
+        return next(metric for metric in self.metrics if metric.role is Role.PRIMARY)
+
+    @property
+    def unit(self) -> Unit:
+        """What is independent: users where they are kept on one version, else requests."""
+        return self.analysis.unit or (Unit.USER if self.assignment else Unit.REQUEST)
+
+    @property
+    def split(self) -> dict[str, float]:
+        """The percent that each modelVersion is to get, in the order of `traffic`."""
+        return {arm.model_version: arm.percent for arm in self.traffic}

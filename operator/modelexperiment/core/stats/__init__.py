@@ -1,0 +1,64 @@
+"""Statistics that stay valid however often anybody looks.
+
+Start with `Comparison` (one metric, a champion and a challenger), `SampleRatio` (is the split the
+configured one?) and `sample_size` (how long will it take?). All of it is pure: numbers in, numbers
+out, and states that are small JSON objects. The modules, from the ground up:
+
+- `model`: increments, polls, settings, results
+- `stratified`: the effect, poll by poll; `clusters`: its variance when users are the unit
+- `confidence_sequence`, `e_process`, `horizon`: the engines
+- `design`, `looks`, `evidence`: what settings mean, what a verdict rests on, what a poll changes
+- `comparison`: the one to use
+- `sample_ratio`, `planning`, `correction`
+"""
+
+from modelexperiment.core.stats.comparison import Comparison
+from modelexperiment.core.stats.correction import bonferroni, holm
+from modelexperiment.core.stats.model import (
+    Alternative,
+    Estimate,
+    Goal,
+    Increment,
+    Interval,
+    Kind,
+    Margin,
+    Method,
+    Poll,
+    Result,
+    Settings,
+    Unit,
+)
+from modelexperiment.core.stats.planning import (
+    SampleSize,
+    eta,
+    multiplier,
+    pooled_sample_size,
+    sample_size,
+    sample_variance,
+)
+from modelexperiment.core.stats.sample_ratio import SampleRatio
+
+__all__ = [
+    "Alternative",
+    "Comparison",
+    "Estimate",
+    "Goal",
+    "Increment",
+    "Interval",
+    "Kind",
+    "Margin",
+    "Method",
+    "Poll",
+    "Result",
+    "SampleRatio",
+    "SampleSize",
+    "Settings",
+    "Unit",
+    "bonferroni",
+    "eta",
+    "holm",
+    "multiplier",
+    "pooled_sample_size",
+    "sample_size",
+    "sample_variance",
+]

@@ -1,0 +1,98 @@
+"""What the settings of a comparison mean for the engines, and how the priors are tuned.
+
+A mixture's prior N(0, tau^2) decides when the test is sharpest. It is tuned to the planned sample
+size: where that is reached, the information ``tau^2 / SE^2`` is the one of
+`confidence_sequence.tuned_information`. Without a planned size, the one that ``minimum_effect``
+would need is planned; without either, 10,000 samples an arm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import stats
+
+from modelexperiment.core.stats.confidence_sequence import Array, tuned_information
+from modelexperiment.core.stats.e_process import Bernoulli, Family, Null, Poisson, unit_nodes
+from modelexperiment.core.stats.model import Kind, Method, Settings, Unit
+from modelexperiment.core.stats.planning import multiplier
+
+UNPLANNED_SAMPLES = 10_000
+
+
+@dataclass(frozen=True, eq=False)
+class Design:
+    """Constants of one comparison.
+
+    Attributes:
+        settings: what they come from.
+        exact: whether the p-value is that of the exact e-process.
+        buckets: number of clusters, 0 where requests are the unit.
+        null: the edge of the null.
+        family: how counts are distributed, for the e-process.
+        nodes: its 31 effects for tau = 1.
+        information: ``tau^2 / SE^2`` where the tests are tuned to be sharpest.
+        planned_weight: ``n_a n_b / (n_a + n_b)`` at the planned size; 0 where none is planned.
+        z_squared: the squared effect over its variance at the size that the minimum effect needs.
+    """
+
+    settings: Settings
+    exact: bool
+    buckets: int
+    null: Null
+    family: Family
+    nodes: Array
+    information: float
+    planned_weight: float
+    z_squared: float
+
+    def effect_scale(self, base: Array) -> Array:
+        """tau of log odds (for rates: log ratios) at the pooled value ``base``."""
+        variance = self.family.variance(base)
+        return np.asarray(self.scale(variance, base) / variance)
+
+    def scale(self, variance: Array, champion: Array) -> Array:
+        """tau in the metric's own units.
+
+        Args:
+            variance: of one sample; the effect's variance is this over the weight.
+            champion: the champion's value.
+        """
+        weight = self.planned_weight
+        if not weight:
+            effect = self.settings.minimum_effect
+            if effect is not None and effect.size > 0:
+                size = effect.absolute or np.abs(champion) * (effect.relative or 0.0) / 100.0
+                return np.asarray(np.sqrt(self.information / self.z_squared) * size)
+            weight = UNPLANNED_SAMPLES / 2.0
+        return np.asarray(np.sqrt(self.information * variance / weight))
+
+    def pooled_value(self, samples: Array, sums: Array) -> Array:
+        """Both arms' value with half an event added, so that it is never 0 (nor 1)."""
+        total, events = samples.sum(-1), sums.sum(-1)
+        if self.settings.kind is Kind.RATE:
+            return np.asarray((events + 0.5) / np.where(total > 0, total, 1.0))
+        return np.asarray((events + 0.5) / (total + 1.0))
+
+
+@lru_cache(maxsize=1024)
+def design_of(settings: Settings) -> Design:
+    """The design of these settings."""
+    one_sided, alpha, power = settings.one_sided, settings.alpha, settings.power
+    by_request = settings.unit is Unit.REQUEST
+    sequential = settings.method is Method.SEQUENTIAL
+    z = stats.norm.isf(alpha if one_sided else alpha / 2.0) + stats.norm.ppf(power)
+    planned = settings.sample_size or 0
+    return Design(
+        settings=settings,
+        exact=sequential and by_request and settings.kind is not Kind.MEAN,
+        buckets=0 if by_request else settings.buckets,
+        null=Null(*settings.null_line),
+        family=Poisson if settings.kind is Kind.RATE else Bernoulli,
+        nodes=unit_nodes(one_sided, settings.goal.sign),
+        information=tuned_information(2.0 * alpha if one_sided else alpha),
+        planned_weight=planned * settings.ratio / (1.0 + settings.ratio),
+        z_squared=float(z**2) * multiplier(Method.SEQUENTIAL, alpha, power, one_sided),
+    )

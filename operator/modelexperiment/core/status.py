@@ -1,0 +1,324 @@
+"""What the operator says of an experiment: its status.
+
+Everything but `memory` is for people and is rounded to what it means. `memory` is what the next
+poll needs to go on exactly where this one ended: it is written in the same guarded write as
+`countedUntil`, so neither can move without the other.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from modelexperiment.core.fields import Model, ModelVersion, Time
+from modelexperiment.core.spec import Role
+
+
+class Phase(StrEnum):
+    """Where the experiment is in its life."""
+
+    PENDING = "Pending"
+    SHADOWING = "Shadowing"
+    RUNNING = "Running"
+    PAUSED = "Paused"
+    ROLLING_OUT = "RollingOut"
+    SUCCEEDED = "Succeeded"
+    CHAMPION_KEPT = "ChampionKept"
+    ROLLED_BACK = "RolledBack"
+    STOPPED = "Stopped"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is decided in this phase."""
+        return self in _ENDED
+
+    @property
+    def started(self) -> bool:
+        """Whether the route is held."""
+        return self not in (Phase.PENDING, Phase.SHADOWING)
+
+
+_ENDED = {Phase.SUCCEEDED, Phase.CHAMPION_KEPT, Phase.ROLLED_BACK, Phase.STOPPED}
+
+
+class Verdict(StrEnum):
+    """What the primary metric says."""
+
+    CHALLENGER_BETTER = "ChallengerBetter"
+    CHAMPION_BETTER = "ChampionBetter"
+    NO_DIFFERENCE = "NoDifference"
+    INCONCLUSIVE = "Inconclusive"
+
+
+class Action(StrEnum):
+    """What to do."""
+
+    FULL_ROLLOUT = "FullRollout"
+    GRADUAL_ROLLOUT = "GradualRollout"
+    KEEP_CHAMPION = "KeepChampion"
+    EXTEND_TEST = "ExtendTest"
+    ROLLBACK = "Rollback"
+
+
+class RiskLevel(StrEnum):
+    """How much is at stake in following the decision."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    CRITICAL = "critical"
+
+
+class GuardrailState(StrEnum):
+    """A guardrail's three answers."""
+
+    PASS = "Pass"
+    BREACH = "Breach"
+    INSUFFICIENT_DATA = "InsufficientData"
+
+
+class ConditionStatus(StrEnum):
+    """As in metav1.Condition."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(Model):
+    """As metav1.Condition: one aspect of the experiment's health or progress."""
+
+    type: str
+    """RoutesReady, MetricsReady, GuardrailsHealthy, SampleRatioHealthy, VerdictReached, Complete."""
+    status: ConditionStatus
+    """True, False or Unknown."""
+    reason: str
+    """One word for programs."""
+    message: str
+    """For people; of a False or Unknown one, what to do."""
+    observed_generation: int | None = None
+    """The spec's generation that this was judged for."""
+    last_transition_time: Time
+    """When the status last changed."""
+
+
+class RoutedArm(Model):
+    """One version's share in the route."""
+
+    model_version: ModelVersion
+    """The version."""
+    percent: float
+    """Its share of the requests, in percent."""
+
+
+class ArmEstimate(Model):
+    """What was seen of one version."""
+
+    samples: float
+    """How many trials, observations or requests."""
+    estimate: float | None = None
+    """The metric's value."""
+
+
+class Interval(Model):
+    """An effect with its interval, which holds at every look."""
+
+    effect: float
+    """Challenger minus champion."""
+    lower: float
+    """The interval's lower end."""
+    upper: float
+    """The interval's upper end."""
+
+
+class MetricAnalysis(Model):
+    """One metric of one challenger against the champion."""
+
+    metric: str
+    """The metric's name."""
+    role: Role
+    """Primary or Secondary."""
+    model_version: ModelVersion
+    """The challenger."""
+    champion: ArmEstimate
+    """What was seen of the champion."""
+    challenger: ArmEstimate
+    """What was seen of the challenger."""
+    absolute: Interval | None = None
+    """The effect in the metric's own units."""
+    relative: Interval | None = None
+    """The effect in percent of the champion's value."""
+    p_value: float | None = None
+    """Anytime-valid: it may be read at every poll. It never rises."""
+    corrected_p_value: float | None = None
+    """The same, corrected for the number of questions."""
+    significant: bool
+    """Whether the corrected p-value is at most alpha."""
+    method: str
+    """How it was computed."""
+    withheld: str | None = None
+    """Why there is no verdict from this metric yet."""
+
+
+class Decision(Model):
+    """What follows from the verdict and the guardrails."""
+
+    action: Action
+    """FullRollout, GradualRollout, KeepChampion, ExtendTest or Rollback."""
+    reason: str
+    """Why."""
+    next_steps: list[str] = []
+    """What to do, with numbers."""
+    risk_level: RiskLevel
+    """low, medium or critical."""
+
+
+class SamplePlan(Model):
+    """How many samples are needed, and when they will be there."""
+
+    samples_needed: int | None = None
+    """Per arm, for minimumEffect at the wanted power."""
+    samples_so_far: int
+    """Of the smallest arm."""
+    arrival_rate: float | None = None
+    """Samples per hour of the smallest arm."""
+    eta: Time | None = None
+    """When samplesNeeded will be reached."""
+    message: str | None = None
+    """What is missing for a plan."""
+
+
+class GuardrailStatus(Model):
+    """One guardrail of one challenger."""
+
+    name: str
+    """The guardrail's name."""
+    model_version: ModelVersion
+    """The challenger."""
+    state: GuardrailState
+    """Pass, Breach or InsufficientData."""
+    value: float | None = None
+    """What was read last."""
+    limit: float | None = None
+    """The bound that it was compared with."""
+    breaches: int = 0
+    """Breaches in a row."""
+    last_change: Time
+    """When the state last changed."""
+    message: str | None = None
+    """Why there is no data, or what broke."""
+
+
+class SampleRatioStatus(Model):
+    """Whether the arms got the shares that the split gives them."""
+
+    expected: dict[str, float]
+    """Share by modelVersion, of all samples so far."""
+    observed: dict[str, float]
+    """Share by modelVersion, of all samples so far."""
+    p_value: float
+    """Anytime-valid p-value against the configured shares."""
+    mismatch: bool
+    """True freezes verdict and rollout."""
+
+
+class RolloutStatus(Model):
+    """Where a gradual rollout is."""
+
+    model_version: ModelVersion
+    """The challenger that is rolled out."""
+    step: int
+    """Index into rollout.steps, from 0."""
+    since: Time
+    """When this step began."""
+
+
+class Summary(Model):
+    """The columns of `kubectl get`."""
+
+    split: str = ""
+    """As routed: "v1 90 / v2 10"."""
+    lift: str = ""
+    """Relative effect of the leading challenger on the primary metric."""
+    interval: str = ""
+    """Its interval."""
+    p_value: str = ""
+    """Its anytime-valid p-value."""
+    samples: str = ""
+    """Samples of champion and challenger."""
+    guardrails: str = ""
+    """How many pass, breach or wait."""
+    eta: str = ""
+    """Time to the planned sample size."""
+    reason: str = ""
+    """Why the experiment is where it is."""
+
+
+class Memory(Model):
+    """What the next poll goes on from. For the operator; its form may change between versions."""
+
+    original_route: Annotated[Any, Field(json_schema_extra={"preserve": True})] = None
+    """The destinations of the route as they were before the experiment, restored on deletion."""
+    fingerprints: dict[str, str] = {}
+    """Of each metric's definition: another one starts that metric anew."""
+    split: list[RoutedArm] = []
+    """The split that the current phase of the count runs under."""
+    split_since: Time | None = None
+    """When that phase began."""
+    purpose: str = ""
+    """Of what is asked: an ended experiment starts again where it changes."""
+    comparisons: Annotated[Any, Field(json_schema_extra={"preserve": True})] = None
+    """Engine state by "<metric>/<modelVersion>"."""
+    sample_ratio: Annotated[Any, Field(json_schema_extra={"preserve": True})] = None
+    """State of the sample ratio check."""
+    ratio_split: list[RoutedArm] = []
+    """The split that the sample ratio check counts against."""
+
+
+class ExperimentStatus(Model):
+    """What the operator says of the experiment."""
+
+    phase: Phase = Phase.PENDING
+    """Pending, Shadowing, Running, Paused, RollingOut, Succeeded, ChampionKept, RolledBack, Stopped."""
+    observed_generation: int | None = None
+    """The spec's generation that this status answers."""
+    conditions: list[Condition] = []
+    """What is well and what is not; every False or Unknown says what to do."""
+    routed: list[RoutedArm] = []
+    """The split that is in the route now."""
+    start_time: Time | None = None
+    """When traffic was first split."""
+    end_time: Time | None = None
+    """When the experiment ended."""
+    counted_until: Time | None = None
+    """Samples up to this time are counted, none later."""
+    analysis: list[MetricAnalysis] = []
+    """One entry per metric and challenger."""
+    verdict: Verdict | None = None
+    """ChallengerBetter, ChampionBetter, NoDifference or Inconclusive."""
+    decision: Decision | None = None
+    """What follows, and why."""
+    plan: SamplePlan | None = None
+    """Samples needed, and when they will be there."""
+    guardrails: list[GuardrailStatus] = []
+    """One entry per guardrail and challenger."""
+    sample_ratio: SampleRatioStatus | None = None
+    """Whether the arms got their shares."""
+    rollout: RolloutStatus | None = None
+    """Where the rollout is."""
+    summary: Summary = Summary()
+    """The columns of `kubectl get`."""
+    memory: Memory = Memory()
+    """What the next poll goes on from; not for people."""
+
+    list_keys: ClassVar[dict[str, str]] = {"conditions": "type"}
+
+    @property
+    def routed_split(self) -> dict[str, float]:
+        """The percent by modelVersion that is in the route now."""
+        return {arm.model_version: arm.percent for arm in self.routed}
+
+    def condition(self, type_: str) -> Condition | None:
+        """The condition of that type, if it was ever judged."""
+        return next((c for c in self.conditions if c.type == type_), None)
