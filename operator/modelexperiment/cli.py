@@ -1,2 +1,40 @@
-def main() -> int:
-    return 0
+"""The `modelexperiment` command.
+
+Exit codes: 0 fine, 1 the answer is no, 2 bad input; an error is one line on standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from modelexperiment.settings import SettingsError, read_settings
+
+
+def _run(_: argparse.Namespace) -> int:
+    # Imported here: the other commands need no client of Kubernetes.
+    from modelexperiment.operate import operate
+
+    return operate(read_settings())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="modelexperiment",
+        description="A/B tests between versions of a machine-learning model on Kubernetes.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run the operator; settings come from the environment")
+    run.set_defaults(do=_run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; gives the exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.do(arguments))
+    except SettingsError as error:
+        print(f"modelexperiment: {error}", file=sys.stderr)
+        return 2

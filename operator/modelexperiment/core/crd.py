@@ -150,8 +150,6 @@ def schema_of(root: type[Model]) -> dict[str, Any]:
     return _Structural(root).result
 
 
-
-
 def build_crd() -> dict[str, Any]:
     """Give the whole CustomResourceDefinition as the API server takes it."""
     columns = [
@@ -203,7 +201,7 @@ def build_crd() -> dict[str, Any]:
 class _Dumper(yaml.SafeDumper):
     """YAML without anchors, which a reader of the CRD would have to follow."""
 
-    def ignore_aliases(self, data: Any) -> bool:  # noqa: D102
+    def ignore_aliases(self, data: Any) -> bool:
         return True
 
 

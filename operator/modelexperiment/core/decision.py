@@ -148,9 +148,7 @@ def decision(
 
 
 def _won(spec: ExperimentSpec, found: Outcome, analysis: Sequence[MetricAnalysis]) -> Decision:
-    entry = next(
-        e for e in analysis if e.role is Role.PRIMARY and e.model_version == found.leader
-    )
+    entry = next(e for e in analysis if e.role is Role.PRIMARY and e.model_version == found.leader)
     chosen = {
         OnWin.FULL: Action.FULL_ROLLOUT,
         OnWin.GRADUAL: Action.GRADUAL_ROLLOUT,

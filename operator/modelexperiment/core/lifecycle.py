@@ -18,7 +18,6 @@ from modelexperiment.core.status import (
     Memory,
     Phase,
     RoutedArm,
-    RolloutStatus,
     SamplePlan,
     Verdict,
 )
@@ -132,16 +131,20 @@ def _split_of(arms: list[RoutedArm]) -> rollout.Split:
     return {arm.model_version: arm.percent for arm in arms}
 
 
-def _start_again(draft: Draft) -> None:
-    spec, snapshot, status = draft.spec, draft.snapshot, draft.status
+def wants_restart(spec: ExperimentSpec, status: ExperimentStatus) -> bool:
+    """Whether an ended experiment is to start again: it is asked something else, or released."""
     asked_anew = status.memory.purpose != purpose(spec)
-    released = status.phase is Phase.STOPPED and not spec.stop
-    if spec.stop or not (asked_anew or released):
+    released = status.phase is Phase.STOPPED
+    return not spec.stop and (asked_anew or released)
+
+
+def _start_again(draft: Draft) -> None:
+    spec, snapshot = draft.spec, draft.snapshot
+    if not wants_restart(spec, draft.status) or blocker(spec, snapshot):
         return
-    if blocker(spec, snapshot) or not isinstance(snapshot.counted, Counted):
-        return
-    _begin(draft, snapshot.counted)
-    draft.tell(Reason.STARTED, f"started again: {rollout.format_split(spec.split)}")
+    if isinstance(snapshot.counted, Counted):
+        _begin(draft, snapshot.counted)
+        draft.tell(Reason.STARTED, f"started again: {rollout.format_split(spec.split)}")
 
 
 def stop_or_pause(draft: Draft) -> None:
@@ -209,7 +212,9 @@ def conclude(draft: Draft) -> None:
         found = decision.Outcome(Verdict.INCONCLUSIVE, found.leader, waits)
     draft.update(
         verdict=found.verdict,
-        decision=decision.decision(spec, found, status.analysis, status.plan or SamplePlan(samples_so_far=0)),
+        decision=decision.decision(
+            spec, found, status.analysis, status.plan or SamplePlan(samples_so_far=0)
+        ),
     )
     if found.verdict is not Verdict.INCONCLUSIVE:
         _follow(draft, found)

@@ -55,7 +55,7 @@ def parse_selector(text: str) -> Selector:
     found = _SELECTOR.match(text)
     if not found or (found["name"] is None and not (found["body"] or "").strip()):
         raise ValueError(
-            "must be a plain selector of counters such as hits_total{job=\"fraud\"}, "
+            'must be a plain selector of counters such as hits_total{job="fraud"}, '
             "without functions, operators or ranges: raw samples are counted exactly"
         )
     matchers, rest = [], (found["body"] or "").strip()

@@ -19,8 +19,8 @@ from modelexperiment.core.status import (
     ExperimentStatus,
     GuardrailState,
     Phase,
-    RoutedArm,
     Role,
+    RoutedArm,
     Summary,
     Verdict,
 )
@@ -113,7 +113,11 @@ def _guardrails(draft: Draft) -> Condition | None:
 
 
 def _ratio(draft: Draft) -> Condition | None:
-    type_, now, ratio = ConditionType.SAMPLE_RATIO_HEALTHY, draft.snapshot.now, draft.status.sample_ratio
+    type_, now, ratio = (
+        ConditionType.SAMPLE_RATIO_HEALTHY,
+        draft.snapshot.now,
+        draft.status.sample_ratio,
+    )
     if ratio is None:
         message = "judged from the first poll on; send traffic"
         return condition(type_, None, "NoDataYet", message, now)
@@ -163,16 +167,16 @@ def _tell_problems(draft: Draft) -> None:
             draft.tell(Reason.CONFIG_INVALID, f"{c.type}: {c.message}")
 
 
-def route_written(status: ExperimentStatus, arms: list[RoutedArm], now: datetime) -> ExperimentStatus:
+def route_written(
+    status: ExperimentStatus, arms: list[RoutedArm], now: datetime
+) -> ExperimentStatus:
     """The status once the route has the split that it should."""
     split = format_split({arm.model_version: arm.percent for arm in arms})
     found = condition(ConditionType.ROUTES_READY, True, "PerRequest", f"routed: {split}", now)
     return status.model_copy(
         update={
             "routed": arms,
-            "conditions": conditions.merge(
-                status.conditions, [found], status.observed_generation
-            ),
+            "conditions": conditions.merge(status.conditions, [found], status.observed_generation),
             "summary": status.summary.model_copy(update={"split": split}),
         }
     )

@@ -46,9 +46,7 @@ def first_step(spec: ExperimentSpec, version: str, now: datetime) -> RolloutStat
     return RolloutStatus(model_version=version, step=step, since=now)
 
 
-def next_step(
-    spec: ExperimentSpec, rollout: RolloutStatus, now: datetime
-) -> RolloutStatus | None:
+def next_step(spec: ExperimentSpec, rollout: RolloutStatus, now: datetime) -> RolloutStatus | None:
     """The step that is due now: this one, the next one, or None once the last has been held."""
     held: timedelta = spec.rollout.step_duration
     if now - rollout.since < held:

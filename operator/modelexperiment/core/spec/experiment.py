@@ -129,8 +129,7 @@ class ExperimentSpec(Model):
             shown=lambda spec: f"{_hundredths(spec.traffic) / 100:g}",
         ),
         Rule(
-            cel="!has(self.champion) || "
-            "self.traffic.exists(t, t.modelVersion == self.champion)",
+            cel="!has(self.champion) || self.traffic.exists(t, t.modelVersion == self.champion)",
             message="champion must be one of traffic's modelVersions",
             holds=lambda spec: spec.champion_version in spec.versions,
             field="champion",

@@ -12,12 +12,12 @@ from modelexperiment.core.fields import (
     ItemName,
     LabelName,
     Model,
+    Probability,
     Query,
     Rule,
     Url,
     exactly_one,
     parse_duration,
-    Probability,
 )
 
 

@@ -1,19 +1,21 @@
 """Statistics that stay valid however often anybody looks.
 
-Start with `Comparison` (one metric, a champion and a challenger), `SampleRatio` (is the split the
-configured one?) and `sample_size` (how long will it take?). All of it is pure: numbers in, numbers
-out, and states that are small JSON objects. The modules, from the ground up:
+Start with `Comparison` (one metric, a champion and a challenger), `GuardrailTest` (is a limit
+broken?), `SampleRatio` (is the split the configured one?) and `sample_size` (how long will it
+take?). All of it is pure: numbers in, numbers out, and states that are small JSON objects. The
+modules, from the ground up:
 
 - `model`: increments, polls, settings, results
 - `stratified`: the effect, poll by poll; `clusters`: its variance when users are the unit
 - `confidence_sequence`, `e_process`, `horizon`: the engines
 - `design`, `looks`, `evidence`: what settings mean, what a verdict rests on, what a poll changes
 - `comparison`: the one to use
-- `sample_ratio`, `planning`, `correction`
+- `sample_ratio`, `guardrails` (with `threshold`), `planning`, `correction`
 """
 
 from modelexperiment.core.stats.comparison import Comparison
 from modelexperiment.core.stats.correction import bonferroni, holm
+from modelexperiment.core.stats.guardrails import GuardrailTest, Limit
 from modelexperiment.core.stats.model import (
     Alternative,
     Estimate,
@@ -43,9 +45,11 @@ __all__ = [
     "Comparison",
     "Estimate",
     "Goal",
+    "GuardrailTest",
     "Increment",
     "Interval",
     "Kind",
+    "Limit",
     "Margin",
     "Method",
     "Poll",

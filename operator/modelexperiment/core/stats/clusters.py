@@ -27,11 +27,11 @@ from modelexperiment.core.stats.confidence_sequence import Array
 
 MINIMUM_BUCKETS = 24
 DOMINATING_SHARE = 0.1
-_DIGITS = 10
+_DIGITS = 9
 
 
 def shorten(values: Array) -> Array:
-    """Each value rounded to ten significant digits, so that a state of 128 of them stays small.
+    """Each value rounded to nine significant digits, so that a state of 128 of them stays small.
 
     Rounding is part of the update, not of writing the state down: what continues from a state
     that was read back is bit for bit what would have continued without.

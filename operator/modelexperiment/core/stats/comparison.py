@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from modelexperiment.core.stats.clusters import DOMINATING_SHARE, MINIMUM_BUCKETS, Clusters
+from modelexperiment.core.stats.arms import ARMS, bucket_counts, request_counts
+from modelexperiment.core.stats.clusters import DOMINATING_SHARE, MINIMUM_BUCKETS
 from modelexperiment.core.stats.confidence_sequence import Array
 from modelexperiment.core.stats.design import Design, design_of
 from modelexperiment.core.stats.evidence import (
@@ -25,10 +26,8 @@ from modelexperiment.core.stats.evidence import (
     BURN_IN_OBSERVATIONS,
     Evidence,
 )
-from modelexperiment.core.stats.looks import Look
 from modelexperiment.core.stats.model import (
     Estimate,
-    Increment,
     Interval,
     Kind,
     Method,
@@ -38,11 +37,15 @@ from modelexperiment.core.stats.model import (
     Unit,
     require,
 )
-from modelexperiment.core.stats.state import decode, encode
-from modelexperiment.core.stats.stratified import POLLS_WITHOUT_SQUARES, Counts, Strata
+from modelexperiment.core.stats.state import (
+    decode,
+    encode,
+    evidence_from_state,
+    evidence_to_state,
+)
+from modelexperiment.core.stats.stratified import POLLS_WITHOUT_SQUARES
 
 _VERSION = 1
-_ARMS = ("champion", "challenger")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,31 +76,14 @@ class Comparison:
         Raises:
             ValueError: a number is impossible for the kind of metric.
         """
-        for arm, increment in zip(_ARMS, (poll.champion, poll.challenger), strict=True):
-            increment.check(self.settings.kind, arm)
-        if self.settings.unit is Unit.REQUEST:
-            counts = _counts(poll.champion, poll.challenger)
-            return replace(self, evidence=self.evidence.observe(self._design, counts))
-        labelled = poll.champion_buckets is not None and poll.challenger_buckets is not None
-        if not labelled or not self.settings.buckets:
-            counts = _counts(poll.champion, poll.challenger)
+        settings, evidence = self.settings, self.evidence
+        counts = request_counts(poll, settings.kind)
+        if settings.unit is Unit.REQUEST:
+            return replace(self, evidence=evidence.observe(self._design, counts))
+        split = bucket_counts(poll, settings.kind, settings.buckets)
+        if split is None:
             return replace(self, unlabelled=self.unlabelled + np.stack([counts.n, counts.s]))
-        return self._observe_buckets(poll)
-
-    def _observe_buckets(self, poll: Poll) -> Comparison:
-        totals, table = [], np.zeros((2, 2, self.settings.buckets))
-        sides = (poll.champion_buckets or {}, poll.challenger_buckets or {})
-        for index, (arm, buckets) in enumerate(zip(_ARMS, sides, strict=True)):
-            total = Increment.zero()
-            for bucket, increment in sorted(buckets.items()):
-                known = 0 <= bucket < self.settings.buckets
-                require(known, f"{arm} bucket", bucket, f"not below {self.settings.buckets}")
-                increment.check(self.settings.kind, f"{arm} bucket {bucket}")
-                table[:, index, bucket] = increment.n, increment.s
-                total += increment
-            totals.append(total)
-        counts = _counts(*totals)
-        return replace(self, evidence=self.evidence.observe(self._design, counts, table))
+        return replace(self, evidence=evidence.observe(self._design, *split))
 
     def new_phase(self) -> Comparison:
         """To be called when the split changes: nothing waits across the change."""
@@ -142,7 +128,7 @@ class Comparison:
         if not self._design.buckets:
             return {}
         found = {}
-        for index, arm in enumerate(_ARMS):
+        for index, arm in enumerate(ARMS):
             share = float(clusters.largest_share[index])
             if share > DOMINATING_SHARE:
                 found[arm] = int(clusters.samples[index].argmax()), share
@@ -205,7 +191,7 @@ class Comparison:
         seen, settings = self.evidence.samples.min(), self.settings
         if settings.method is Method.GROUP_SEQUENTIAL:
             return f"The first look is not reached yet; the smaller arm has {seen:,.0f} samples."
-        planned = settings.sample_size or 0
+        planned = self._design.planned_samples
         if seen >= planned:
             return "The fixed horizon is reached, but nothing varied, so there is no verdict."
         return (
@@ -237,28 +223,11 @@ class Comparison:
         return f"There are not yet {needed} {what} in {arms}, and a poll after them."
 
     def to_state(self) -> dict[str, Any]:
-        """The whole memory as a JSON object."""
-        evidence = self.evidence
-        strata, look = evidence.strata, evidence.look
-        state: dict[str, Any] = {
-            "version": _VERSION,
-            "samples": encode(evidence.samples),
-            "sums": encode(evidence.sums),
-            "strata": encode(_join(strata)),
-            "scale": encode(np.array([evidence.effect_scale, evidence.scale])),
-            "look": encode(_join(look)),
-            "logP": encode(evidence.log_p),
-        }
-        optional = {
-            "pending": _join(evidence.pending),
-            "pendingBuckets": evidence.pending_buckets,
-            "unlabelled": self.unlabelled,
-            "logE": evidence.log_e,
-            "influence": evidence.clusters.influence,
-            "bucketSamples": evidence.clusters.samples,
-        }
-        # What is all zero is not written.
-        return state | {key: encode(value) for key, value in optional.items() if value.any()}
+        """The whole memory as a JSON object; what is all zero is not written."""
+        state = {"version": _VERSION} | evidence_to_state(self.evidence)
+        if self.unlabelled.any():
+            state["unlabelled"] = encode(self.unlabelled)
+        return state
 
     @classmethod
     def from_state(cls, settings: Settings, state: Mapping[str, Any]) -> Comparison:
@@ -269,63 +238,12 @@ class Comparison:
         """
         version = state.get("version")
         require(version == _VERSION, "state version", version, f"not {_VERSION}")
-        empty = cls.start(settings)
-        evidence = empty.evidence
-
-        def read(key: str, like: Array) -> Array:
-            return decode(state, key, like.shape) if key in state else like
-
-        def part(key: str, sizes: list[tuple[int, ...]]) -> list[Array]:
-            flat = decode(state, key, [sum(max(1, *size) if size else 1 for size in sizes)])
-            return _split(flat, sizes)
-
-        scale = decode(state, "scale", [2])
-        pending = evidence.pending
-        if "pending" in state:
-            pending = Counts(*part("pending", [(2,)] * 3))
-        return cls(
-            settings,
-            Evidence(
-                samples=decode(state, "samples", [2]),
-                sums=decode(state, "sums", [2]),
-                pending=pending,
-                pending_buckets=read("pendingBuckets", evidence.pending_buckets),
-                strata=Strata(*part("strata", [(), (), (2,), (2,), (), (3,)])),
-                clusters=Clusters(
-                    read("influence", evidence.clusters.influence),
-                    read("bucketSamples", evidence.clusters.samples),
-                ),
-                log_e=read("logE", evidence.log_e),
-                effect_scale=scale[0],
-                scale=scale[1],
-                look=Look(*part("look", [(2,), (2,), (), (), (), ()])),
-                log_p=decode(state, "logP", []),
-            ),
-            read("unlabelled", empty.unlabelled),
-        )
-
-
-def _counts(champion: Increment, challenger: Increment) -> Counts:
-    arms = (champion, challenger)
-    # An arm that saw nothing knows its sum of squares.
-    squares = [0.0 if arm.n == arm.s == 0 else np.nan if arm.q is None else arm.q for arm in arms]
-    return Counts(
-        np.array([float(arm.n) for arm in arms]),
-        np.array([float(arm.s) for arm in arms]),
-        np.array(squares),
-    )
+        evidence = evidence_from_state(design_of(settings), state)
+        missing = "unlabelled" not in state
+        unlabelled = np.zeros((2, 2)) if missing else decode(state, "unlabelled", (2, 2))
+        return cls(settings, evidence, unlabelled)
 
 
 def _interval(bounds: tuple[Array, Array, Array]) -> Interval | None:
     effect, lower, upper = (float(value) for value in bounds)
     return Interval(effect, lower, upper) if np.isfinite([effect, lower, upper]).all() else None
-
-
-def _join(parts: Strata | Look | Counts) -> Array:
-    return np.concatenate([np.ravel(value) for value in vars(parts).values()])
-
-
-def _split(flat: Array, sizes: list[tuple[int, ...]]) -> list[Array]:
-    ends = np.cumsum([int(np.prod(size)) for size in sizes])[:-1]
-    pieces = np.split(flat, ends)
-    return [piece.reshape(size) for piece, size in zip(pieces, sizes, strict=True)]

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from scipy import stats
 
 Array = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 _TINY = np.finfo(np.float64).tiny
 

@@ -17,7 +17,7 @@ from scipy import stats
 from modelexperiment.core.stats.confidence_sequence import Array, tuned_information
 from modelexperiment.core.stats.e_process import Bernoulli, Family, Null, Poisson, unit_nodes
 from modelexperiment.core.stats.model import Kind, Method, Settings, Unit
-from modelexperiment.core.stats.planning import multiplier
+from modelexperiment.core.stats.planning import multiplier, sample_size, sample_variance
 
 UNPLANNED_SAMPLES = 10_000
 
@@ -34,6 +34,7 @@ class Design:
         family: how counts are distributed, for the e-process.
         nodes: its 31 effects for tau = 1.
         information: ``tau^2 / SE^2`` where the tests are tuned to be sharpest.
+        planned_samples: of the smaller arm; 0 where none are planned.
         planned_weight: ``n_a n_b / (n_a + n_b)`` at the planned size; 0 where none is planned.
         z_squared: the squared effect over its variance at the size that the minimum effect needs.
     """
@@ -45,6 +46,7 @@ class Design:
     family: Family
     nodes: Array
     information: float
+    planned_samples: int
     planned_weight: float
     z_squared: float
 
@@ -84,7 +86,7 @@ def design_of(settings: Settings) -> Design:
     by_request = settings.unit is Unit.REQUEST
     sequential = settings.method is Method.SEQUENTIAL
     z = stats.norm.isf(alpha if one_sided else alpha / 2.0) + stats.norm.ppf(power)
-    planned = settings.sample_size or 0
+    planned = _planned(settings)
     return Design(
         settings=settings,
         exact=sequential and by_request and settings.kind is not Kind.MEAN,
@@ -93,6 +95,32 @@ def design_of(settings: Settings) -> Design:
         family=Poisson if settings.kind is Kind.RATE else Bernoulli,
         nodes=unit_nodes(one_sided, settings.goal.sign),
         information=tuned_information(2.0 * alpha if one_sided else alpha),
+        planned_samples=planned,
         planned_weight=planned * settings.ratio / (1.0 + settings.ratio),
         z_squared=float(z**2) * multiplier(Method.SEQUENTIAL, alpha, power, one_sided),
     )
+
+
+def _planned(settings: Settings) -> int:
+    """Samples of the smaller arm; 0 where a sequential test needs no plan."""
+    baseline, effect = settings.baseline, settings.minimum_effect
+    if settings.sample_size is not None or settings.method is Method.SEQUENTIAL:
+        return settings.sample_size or 0
+    assert baseline is not None
+    assert effect is not None
+    size = effect.of(baseline)
+    other = baseline + settings.goal.sign * size
+    if settings.kind.is_binary:
+        other = min(max(other, 0.0), 1.0)
+    needed = sample_size(
+        effect=size,
+        champion_variance=sample_variance(settings.kind, baseline),
+        challenger_variance=sample_variance(settings.kind, max(other, 0.0)),
+        alpha=settings.alpha,
+        power=settings.power,
+        ratio=1.0 / settings.ratio,
+        one_sided=settings.one_sided,
+        method=settings.method,
+        looks=settings.looks,
+    )
+    return needed.challenger

@@ -60,14 +60,24 @@ class Null:
 
 
 class Bernoulli:
-    """Each of n trials is a success or a failure; effects are log odds ratios."""
+    """Each of n trials is a success or a failure; the natural parameter is the log odds."""
 
     top = 1.0
 
     @staticmethod
-    def shift(base: Array, effect: Array) -> Array:
-        """The probability whose log odds lie ``effect`` above those of ``base``."""
-        return np.asarray(special.expit(special.logit(base) + effect))
+    def natural(theta: Array) -> Array:
+        """Log odds of a probability."""
+        return np.asarray(special.logit(theta))
+
+    @staticmethod
+    def mean(natural: Array) -> Array:
+        """The probability with these log odds."""
+        return np.asarray(special.expit(natural))
+
+    @staticmethod
+    def log_partition(natural: Array) -> Array:
+        """What n samples take off ``s * natural`` to give the log likelihood."""
+        return np.asarray(np.log1p(np.exp(natural)))
 
     @staticmethod
     def variance(theta: Array) -> Array:
@@ -81,14 +91,24 @@ class Bernoulli:
 
 
 class Poisson:
-    """Events over an exposure n; effects are log ratios of rates."""
+    """Events over an exposure n; the natural parameter is the logarithm of the rate."""
 
     top = math.inf
 
     @staticmethod
-    def shift(base: Array, effect: Array) -> Array:
-        """The rate whose logarithm lies ``effect`` above that of ``base``."""
-        return np.asarray(base * np.exp(effect))
+    def natural(theta: Array) -> Array:
+        """The logarithm of a rate."""
+        return np.asarray(np.log(theta))
+
+    @staticmethod
+    def mean(natural: Array) -> Array:
+        """The rate with this logarithm."""
+        return np.asarray(np.exp(natural))
+
+    @staticmethod
+    def log_partition(natural: Array) -> Array:
+        """What n units take off ``s * natural`` to give the log likelihood."""
+        return np.asarray(np.exp(natural))
 
     @staticmethod
     def variance(theta: Array) -> Array:
@@ -114,8 +134,6 @@ def project(family: Family, theta: Array, weights: Array, null: Null) -> Array:
     Returns:
         Shape (..., 2).
     """
-    if null.is_equality:
-        return np.broadcast_to((weights * theta).sum(-1, keepdims=True), theta.shape)
     champion, challenger = theta[..., 0], theta[..., 1]
     # The divergence is convex along the edge, and each arm by itself would put the minimum at
     # its own end of this bracket, so halving the bracket by the sign of the slope finds it.
@@ -157,17 +175,23 @@ def log_factors(family: Family, n: Array, s: Array, base: Array, nodes: Array, n
     Returns:
         Shape (..., K).
     """
-    both = (n > 0).all(axis=-1)
+    both = np.asarray((n > 0).all(axis=-1))
     total = n.sum(-1)
     weights = n / np.where(total > 0, total, 1.0)[..., None]
-    edge = edge_point(family, base, weights, null)
-    champion = family.shift(edge[..., :1], -nodes * weights[..., 1:])
-    challenger = family.shift(edge[..., 1:], nodes * weights[..., :1])
-    theta = np.stack([champion, challenger], axis=-1)
-    nearest = project(family, theta, weights[..., None, :], null)
-    n, s = n[..., None, :], s[..., None, :]
-    ratio = family.log_likelihood(n, s, theta) - family.log_likelihood(n, s, nearest)
-    return np.asarray(np.where(both[..., None], ratio.sum(-1), 0.0))
+    edge = family.natural(edge_point(family, base, weights, null))
+    champion = edge[..., :1] - nodes * weights[..., 1:]
+    challenger = edge[..., 1:] + nodes * weights[..., :1]
+    likelihood = s[..., :1] * champion - n[..., :1] * family.log_partition(champion)
+    likelihood += s[..., 1:] * challenger - n[..., 1:] * family.log_partition(challenger)
+    theta = np.stack([family.mean(champion), family.mean(challenger)], axis=-1)
+    if null.is_equality:
+        # The nearest point has the same value in both arms, their weighted mean.
+        pooled = weights[..., :1] * theta[..., 0] + weights[..., 1:] * theta[..., 1]
+        nearest = family.log_likelihood(total[..., None], s.sum(-1)[..., None], pooled)
+    else:
+        point = project(family, theta, weights[..., None, :], null)
+        nearest = family.log_likelihood(n[..., None, :], s[..., None, :], point).sum(-1)
+    return np.asarray(np.where(both[..., None], likelihood - nearest, 0.0))
 
 
 def mean_evidence(log_e: Array) -> Array:

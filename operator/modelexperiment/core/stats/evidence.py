@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from modelexperiment.core.stats.clusters import MINIMUM_BUCKETS, Clusters
-from modelexperiment.core.stats.confidence_sequence import Array
+from modelexperiment.core.stats.confidence_sequence import Array, Flags
 from modelexperiment.core.stats.design import Design
 from modelexperiment.core.stats.e_process import NODES, log_factors, mean_evidence
 from modelexperiment.core.stats.looks import Look
@@ -22,7 +22,7 @@ BURN_IN_EVENTS = 10
 BURN_IN_OBSERVATIONS = 100
 # A poll with less than two samples in an arm waits for the next ones, but only while waiting
 # cannot pair hours of one arm with a minute of the other.
-_PATIENCE = 1_000
+PATIENCE = 1_000
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Evidence:
         pending = self.pending + poll
         held = self.pending_buckets if buckets is None else self.pending_buckets + buckets
         least = 0.0 if kind is Kind.RATE else 1.0
-        enough = (pending.n > least).all(-1) | (pending.n.max(-1) >= _PATIENCE)
+        enough = (pending.n > least).all(-1) | (pending.n.max(-1) >= PATIENCE)
         return self._settle(design, pending, held, enough & pending.consistent(kind))
 
     def flush(self, design: Design) -> Evidence:
@@ -94,7 +94,7 @@ class Evidence:
         ready = self.pending.consistent(design.settings.kind)
         return self._settle(design, self.pending, self.pending_buckets, ready)
 
-    def _settle(self, design: Design, pending: Counts, held: Array, ready: Array) -> Evidence:
+    def _settle(self, design: Design, pending: Counts, held: Array, ready: Flags) -> Evidence:
         kind = design.settings.kind
         batch = pending.where(ready)
         keep = ready[..., None, None, None]
@@ -120,7 +120,8 @@ class Evidence:
         return np.asarray(self.log_e + np.where(started[..., None], gain, 0.0))
 
     def _judge(self, design: Design) -> Evidence:
-        summary, warm = self.summary(design), self.warm(design)
+        summary = self.summary(design)
+        warm = self.warm(design, summary)
         look = self.look.update(design, summary, self.strata.weight, self.samples, warm)
         sigma2 = self.strata.weight * summary.variance.sum(-1)
         first = np.isnan(self.scale) & warm & (sigma2 > 0)
@@ -164,7 +165,7 @@ class Evidence:
             degrees=self.clusters.degrees,
         )
 
-    def warm(self, design: Design) -> Array:
+    def warm(self, design: Design, summary: Summary) -> Flags:
         """Whether there is enough for a normal approximation, shape (...)."""
         kind = design.settings.kind
         if kind is Kind.MEAN:
@@ -176,5 +177,5 @@ class Evidence:
         if design.buckets:
             enough &= self.clusters.active >= MINIMUM_BUCKETS
         with np.errstate(invalid="ignore"):
-            known = self.summary(design).variance.sum(-1) > 0
+            known = summary.variance.sum(-1) > 0
         return np.asarray(enough.all(-1) & known)

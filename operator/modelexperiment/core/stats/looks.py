@@ -14,7 +14,7 @@ from scipy import stats
 
 from modelexperiment.core.stats import confidence_sequence as sequence
 from modelexperiment.core.stats import horizon
-from modelexperiment.core.stats.confidence_sequence import Array
+from modelexperiment.core.stats.confidence_sequence import Array, Flags
 from modelexperiment.core.stats.design import Design
 from modelexperiment.core.stats.model import Kind, Method, Unit
 from modelexperiment.core.stats.stratified import Summary
@@ -49,7 +49,7 @@ class Look:
         return cls(two, two, one, one, np.zeros(shape), np.zeros(shape))
 
     def update(
-        self, design: Design, summary: Summary, weight: Array, samples: Array, warm: Array
+        self, design: Design, summary: Summary, weight: Array, samples: Array, warm: Flags
     ) -> Look:
         """The look after one more poll: a new one where it is time for it, else the same."""
         settings = design.settings
@@ -57,7 +57,7 @@ class Look:
         if settings.method is Method.SEQUENTIAL:
             due = warm
         elif settings.method is Method.FIXED_HORIZON:
-            due = (samples.min(-1) >= (settings.sample_size or 0)) & (self.number == 0)
+            due = (samples.min(-1) >= design.planned_samples) & (self.number == 0)
             fraction = np.ones_like(weight)
         else:
             fraction = np.minimum(weight / design.planned_weight, 1.0)
@@ -66,7 +66,7 @@ class Look:
                 number = np.floor(fraction * settings.looks + 1e-9)
                 due = warm & (number > self.number)
         with np.errstate(invalid="ignore"):
-            due &= summary.variance.sum(-1) > 0
+            due = due & (summary.variance.sum(-1) > 0)
         degrees = _welch(design, summary, samples)
         return Look(
             np.where(due[..., None], summary.mean, self.mean),

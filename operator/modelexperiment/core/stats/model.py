@@ -162,6 +162,15 @@ class Margin:
         return 1.0 + sign * self.relative / 100.0, 0.0
 
 
+_ENUMERATIONS: dict[str, type[StrEnum]] = {
+    "kind": Kind,
+    "method": Method,
+    "goal": Goal,
+    "unit": Unit,
+    "alternative": Alternative,
+}
+
+
 @dataclass(frozen=True)
 class Settings:
     """One comparison: what is measured, and which promise the verdict keeps.
@@ -171,7 +180,8 @@ class Settings:
             says otherwise.
         power: the chance, at the planned size, of finding ``minimum_effect``.
         buckets: into how many hash buckets users are split; only for ``Unit.USER``.
-        sample_size: planned samples of the smaller arm.
+        sample_size: planned samples of the smaller arm; where left out, what
+            ``minimum_effect`` needs.
         ratio: planned size of the larger arm over that of the smaller.
         minimum_effect: the smallest effect that would matter.
         baseline: a prior guess of the champion's value.
@@ -199,6 +209,9 @@ class Settings:
     looks: int | None = None
 
     def __post_init__(self) -> None:
+        # Plain strings, as they come from a manifest, are as good as the enumerations.
+        for name, enumeration in _ENUMERATIONS.items():
+            object.__setattr__(self, name, enumeration(getattr(self, name)))
         require(0 < self.alpha < 0.5, "alpha", self.alpha, "not between 0 and 0.5")
         require(self.alpha < self.power < 1, "power", self.power, "not between alpha and 1")
         require(self.buckets >= 0, "buckets", self.buckets, "not from 0 up")
@@ -206,7 +219,13 @@ class Settings:
         if self.sample_size is not None:
             require(self.sample_size >= 2, "sample_size", self.sample_size, "not from 2 up")
         elif self.method is not Method.SEQUENTIAL:
-            raise ValueError(f"sample_size is None, but the method {self.method} needs one")
+            known = self.minimum_effect is not None and self.baseline is not None
+            require(
+                known and self.kind is not Kind.MEAN,
+                "sample_size",
+                None,
+                f"but {self.method} needs it, or (but for a mean) minimum_effect and baseline",
+            )
         if self.looks is not None:
             require(1 <= self.looks <= 20, "looks", self.looks, "not from 1 to 20")
         if self.margin is not None and self.margin.relative is not None:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from modelexperiment.core.stats.clusters import MINIMUM_BUCKETS
+from modelexperiment.core.stats.clusters import MINIMUM_BUCKETS, shorten
 from modelexperiment.core.stats.confidence_sequence import Array, log_evidence, normal_equivalent
 from modelexperiment.core.stats.model import require
 from modelexperiment.core.stats.state import decode, encode
@@ -56,7 +56,8 @@ class SampleRatio:
         past: of requests in earlier phases, shape (A,).
         past_expected: what the shares promised in earlier phases, shape (A,).
         past_log_e: ln E of earlier phases.
-        surplus: by arm and bucket, over all phases, shape (A, B); B = 0 for requests.
+        surplus: by arm but the last and bucket, over all phases, shape (A - 1, B); all arms sum
+            to zero. B is 0 for requests.
         log_p: ln of the p-value, which never rises.
     """
 
@@ -78,11 +79,13 @@ class SampleRatio:
             buckets: number of hash buckets of sticky users; 0 where requests are the unit.
 
         Raises:
-            ValueError: a share is negative or not finite, or all are zero.
+            ValueError: there are less than two arms, a share is negative or not finite, or all
+                are zero.
         """
+        require(len(shares) > 1, "arms", sorted(shares), "not at least two")
         names = tuple(sorted(shares))
         zero = np.zeros(len(names))
-        surplus = np.zeros((len(names), buckets))
+        surplus = np.zeros((len(names) - 1, buckets))
         return cls(names, _shares(names, shares), zero, zero, zero, 0.0, surplus, 0.0)
 
     def new_phase(self, shares: Mapping[str, float]) -> SampleRatio:
@@ -117,7 +120,7 @@ class SampleRatio:
             ValueError: an arm or bucket is unknown, or a count is no whole number from 0 up.
         """
         self._check_names(counts)
-        table = np.zeros_like(self.surplus)
+        table = np.zeros((len(self.names), self.surplus.shape[1]))
         for name, buckets in counts.items():
             for bucket, value in buckets.items():
                 known = 0 <= bucket < table.shape[1]
@@ -126,7 +129,7 @@ class SampleRatio:
         seen = replace(
             self,
             counts=self.counts + table.sum(-1),
-            surplus=self.surplus + table - self.shares[:, None] * table.sum(0),
+            surplus=shorten(self.surplus + (table - self.shares[:, None] * table.sum(0))[:-1]),
         )
         return replace(seen, log_p=min(self.log_p, seen._bucket_log_p()))
 
@@ -160,14 +163,15 @@ class SampleRatio:
 
     def _bucket_log_p(self) -> float:
         """The smallest ln p over the arms, times how many tests they are."""
-        active = float((self.surplus != 0).any(0).sum())
+        surplus = np.concatenate([self.surplus, -self.surplus.sum(0, keepdims=True)])
+        active = float((surplus != 0).any(0).sum())
         if active < MINIMUM_BUCKETS:
             return 0.0
         sizes = (self.past + self.counts).sum()
         share = (self.past_expected + self.shares * self.counts.sum()) / sizes
-        error2 = active / (active - 1.0) * np.square(self.surplus).sum(-1)
+        error2 = active / (active - 1.0) * np.square(surplus).sum(-1)
         varies = error2 > 0
-        z = np.where(varies, self.surplus.sum(-1) / np.sqrt(np.where(varies, error2, 1.0)), 0.0)
+        z = np.where(varies, surplus.sum(-1) / np.sqrt(np.where(varies, error2, 1.0)), 0.0)
         # The prior of a share is as wide as the Dirichlet's of the multinomial test.
         width2 = share * (1.0 - share) / (CONCENTRATION + 1.0) * sizes**2
         information = np.where(varies, width2 / np.where(varies, error2, 1.0), 0.0)
@@ -200,19 +204,21 @@ class SampleRatio:
             ValueError: the state is not one, or has another number of buckets.
         """
         names = state.get("arms")
-        valid = isinstance(names, list) and all(isinstance(name, str) for name in names)
-        require(valid and bool(names), "state arms", names, "not a list of names")
-        assert isinstance(names, list)
+        if not isinstance(names, list) or len(names) < 2:
+            raise ValueError(f"state arms is {names!r:.60}, not a list of at least two names")
         size = len(names)
         logs = decode(state, "log", [2])
+        surplus = np.zeros((size - 1, buckets))
+        if buckets:
+            surplus = decode(state, "surplus", surplus.shape)
         return cls(
-            names=tuple(names),
+            names=tuple(str(name) for name in names),
             shares=decode(state, "shares", [size]),
             counts=decode(state, "counts", [size]),
             past=decode(state, "past", [size]),
             past_expected=decode(state, "pastExpected", [size]),
             past_log_e=float(logs[0]),
-            surplus=decode(state, "surplus", [size, buckets]) if buckets else np.zeros((size, 0)),
+            surplus=surplus,
             log_p=float(logs[1]),
         )
 

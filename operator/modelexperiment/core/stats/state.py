@@ -13,7 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from modelexperiment.core.stats.clusters import Clusters
 from modelexperiment.core.stats.confidence_sequence import Array
+from modelexperiment.core.stats.design import Design
+from modelexperiment.core.stats.evidence import Evidence
+from modelexperiment.core.stats.looks import Look
+from modelexperiment.core.stats.stratified import Counts, Strata
 
 _EXACT = 2.0**53
 
@@ -46,3 +51,66 @@ def _number(value: float) -> float | int | None:
         return None
     whole = value.is_integer() and abs(value) < _EXACT and math.copysign(1.0, value) > 0
     return int(value) if whole or (value.is_integer() and -_EXACT < value < 0) else value
+
+
+def evidence_to_state(evidence: Evidence) -> dict[str, Any]:
+    """The evidence as a JSON object; what is all zero is not written."""
+    scales = np.array([evidence.effect_scale, evidence.scale])
+    state: dict[str, Any] = {
+        "samples": encode(evidence.samples),
+        "sums": encode(evidence.sums),
+        "strata": encode(_join(evidence.strata)),
+        "scales": encode(scales),
+        "look": encode(_join(evidence.look)),
+        "logP": encode(evidence.log_p),
+    }
+    optional = {
+        "pending": _join(evidence.pending),
+        "pendingBuckets": evidence.pending_buckets,
+        "logE": evidence.log_e,
+        "influence": evidence.clusters.influence,
+        "bucketSamples": evidence.clusters.samples,
+    }
+    return state | {key: encode(value) for key, value in optional.items() if value.any()}
+
+
+def evidence_from_state(design: Design, state: Mapping[str, Any]) -> Evidence:
+    """The evidence that `evidence_to_state` wrote.
+
+    Raises:
+        ValueError: the state is not one, or not one of this design.
+    """
+    empty = Evidence.start(design)
+
+    def read(key: str, like: Array) -> Array:
+        return decode(state, key, like.shape) if key in state else like
+
+    effect_scale, scale = decode(state, "scales", [2])
+    clusters = Clusters(
+        read("influence", empty.clusters.influence),
+        read("bucketSamples", empty.clusters.samples),
+    )
+    pending = decode(state, "pending", [6]) if "pending" in state else _join(empty.pending)
+    return Evidence(
+        samples=decode(state, "samples", [2]),
+        sums=decode(state, "sums", [2]),
+        pending=Counts(*_split(pending, [(2,)] * 3)),
+        pending_buckets=read("pendingBuckets", empty.pending_buckets),
+        strata=Strata(*_split(decode(state, "strata", [10]), [(), (), (2,), (2,), (), (3,)])),
+        clusters=clusters,
+        log_e=read("logE", empty.log_e),
+        effect_scale=np.asarray(effect_scale),
+        scale=np.asarray(scale),
+        look=Look(*_split(decode(state, "look", [8]), [(2,), (2,), (), (), (), ()])),
+        log_p=decode(state, "logP", [1]).reshape(()),
+    )
+
+
+def _join(parts: Strata | Look | Counts) -> Array:
+    return np.concatenate([np.ravel(value) for value in vars(parts).values()])
+
+
+def _split(flat: Array, sizes: list[tuple[int, ...]]) -> list[Array]:
+    ends = np.cumsum([math.prod(size) for size in sizes])[:-1]
+    pieces = np.split(flat, ends)
+    return [piece.reshape(size) for piece, size in zip(pieces, sizes, strict=True)]

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from modelexperiment.core.stats.confidence_sequence import Array
+from modelexperiment.core.stats.confidence_sequence import Array, Flags
 from modelexperiment.core.stats.model import Kind
 
 POLLS_WITHOUT_SQUARES = 60
@@ -41,12 +41,12 @@ class Counts:
     def __add__(self, other: Counts) -> Counts:
         return Counts(self.n + other.n, self.s + other.s, self.q + other.q)
 
-    def where(self, keep: Array) -> Counts:
+    def where(self, keep: Flags) -> Counts:
         """These counts where ``keep``, of shape (...), holds, and zero elsewhere."""
         mask = keep[..., None]
         return Counts(*(np.where(mask, part, 0.0) for part in (self.n, self.s, self.q)))
 
-    def consistent(self, kind: Kind) -> Array:
+    def consistent(self, kind: Kind) -> Flags:
         """Whether the numbers can belong together, shape (...)."""
         if kind.is_binary:
             possible = self.s <= self.n
@@ -112,7 +112,8 @@ class Strata:
 
     def add(self, poll: Counts, kind: Kind) -> Strata:
         """With one more poll; one in which an arm has less than two samples adds nothing."""
-        usable = (poll.n >= (0.0 if kind is Kind.RATE else 2.0)).all(-1) & (poll.n > 0).all(-1)
+        least = 0.0 if kind is Kind.RATE else 1.0
+        usable = np.asarray((poll.n > least).all(-1))
         n = np.where(usable[..., None], poll.n, 2.0)
         s = np.where(usable[..., None], poll.s, 0.0)
         q = np.where(usable[..., None], poll.q, 0.0)

@@ -1,0 +1,246 @@
+"""Istio: the weights of one named http route of a VirtualService.
+
+The VirtualService stays its owner's. Only the `route` list of the one http route is written, by a
+JSON patch that first tests that the list is still what was seen; everything else in the object is
+neither read nor written.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from modelexperiment.adapters.kubernetes import Api, NotFoundError
+from modelexperiment.core.manifest import Experiment
+from modelexperiment.core.rollout import Split
+from modelexperiment.core.snapshot import Problem, RouteSeen
+from modelexperiment.core.spec import ExperimentSpec, IstioRoute
+from modelexperiment.ports import ConflictError
+
+GROUP, VERSION = "networking.istio.io", "v1"
+ATTEMPTS = 5
+
+Destination = dict[str, Any]
+
+
+def istio_of(spec: ExperimentSpec) -> IstioRoute:
+    """The spec's Istio route; it has one where this router is used."""
+    assert spec.route.istio is not None
+    return spec.route.istio
+
+
+def find_route(virtual_service: Mapping[str, Any], wanted: IstioRoute) -> int | Problem:
+    """The index of the http route that is meant."""
+    name = wanted.virtual_service
+    routes: Sequence[Mapping[str, Any]] = virtual_service.get("spec", {}).get("http") or []
+    if wanted.http_route is None:
+        if len(routes) == 1:
+            return 0
+        names = ", ".join(str(r.get("name", "unnamed")) for r in routes) or "none"
+        return Problem(
+            "RouteAmbiguous",
+            f"VirtualService {name} has {len(routes)} http routes ({names}): name one in "
+            "spec.route.istio.httpRoute",
+        )
+    found = [i for i, route in enumerate(routes) if route.get("name") == wanted.http_route]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(str(r["name"]) for r in routes if r.get("name")) or "no named ones"
+    if found:
+        return Problem(
+            "RouteAmbiguous",
+            f"VirtualService {name} has {len(found)} http routes named {wanted.http_route}",
+        )
+    return Problem(
+        "RouteNotFound",
+        f"spec.route.istio.httpRoute: VirtualService {name} has no http route "
+        f"{wanted.http_route}; it has {names}",
+    )
+
+
+def subsets(spec: ExperimentSpec) -> dict[str, str]:
+    """The subset that serves each version."""
+    return {arm.model_version: arm.subset or arm.model_version for arm in spec.traffic}
+
+
+def qualified(host: str, namespace: str) -> str:
+    """A destination host the way Istio understands it: a short name is a Service's."""
+    return host if "." in host else f"{host}.{namespace}.svc.cluster.local"
+
+
+def _serves(destination: Mapping[str, Any], spec: ExperimentSpec, namespace: str) -> str | None:
+    """The version that a destination of the route serves, if it is one of the experiment's."""
+    target = destination.get("destination", {})
+    route = istio_of(spec)
+    if qualified(str(target.get("host", "")), namespace) != qualified(route.host, namespace):
+        return None
+    port = (target.get("port") or {}).get("number")
+    if route.port is not None and port != route.port:
+        return None
+    by_subset = {subset: version for version, subset in subsets(spec).items()}
+    return by_subset.get(str(target.get("subset", "")))
+
+
+def split_of(
+    destinations: Sequence[Mapping[str, Any]], spec: ExperimentSpec, namespace: str
+) -> Split | None:
+    """The split that a route's destinations give; None where traffic goes elsewhere as well."""
+    weights = [int(d.get("weight", 0)) for d in destinations]
+    if len(destinations) == 1:
+        # Istio takes a single destination without a weight as everything.
+        weights = [weights[0] or 100]
+    total = sum(weights)
+    split = dict.fromkeys(spec.versions, 0.0)
+    for destination, weight in zip(destinations, weights, strict=True):
+        version = _serves(destination, spec, namespace)
+        if version is None and weight > 0:
+            return None
+        if version is not None and total > 0:
+            split[version] += 100 * weight / total
+    return split if total > 0 else None
+
+
+def destinations_for(
+    split: Split, existing: Sequence[Mapping[str, Any]], spec: ExperimentSpec, namespace: str
+) -> list[Destination]:
+    """The destinations of a split, keeping whatever else the existing ones say.
+
+    All versions stay listed, with weight 0 where they get nothing. Weights are percents, or
+    hundredths of them where one has decimals.
+    """
+    scale = 1 if all(float(percent).is_integer() for percent in split.values()) else 100
+    route = istio_of(spec)
+    known = {
+        version: destination
+        for destination in existing
+        if (version := _serves(destination, spec, namespace)) is not None
+    }
+    result = []
+    for version, percent in split.items():
+        if version in known:
+            destination = copy.deepcopy(dict(known[version]))
+        else:
+            target: dict[str, Any] = {"host": route.host, "subset": subsets(spec)[version]}
+            if route.port is not None:
+                target["port"] = {"number": route.port}
+            destination = {"destination": target}
+        destination["weight"] = round(percent * scale)
+        result.append(destination)
+    return result
+
+
+def patch_for(
+    index: int, name: str | None, seen: Any, wanted: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The JSON patch that writes one route's destinations, if they are still what was seen."""
+    where = f"/spec/http/{index}"
+    tests = [{"op": "test", "path": f"{where}/route", "value": seen}]
+    if name is not None:
+        tests.insert(0, {"op": "test", "path": f"{where}/name", "value": name})
+    return [*tests, {"op": "replace", "path": f"{where}/route", "value": wanted}]
+
+
+class IstioRouter:
+    """A TrafficRouter for VirtualServices."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def read(self, experiment: Experiment) -> RouteSeen | Problem:
+        """The route as it is now, or what is wrong with it or its destinations."""
+        namespace, spec = experiment.namespace, experiment.spec
+        found = await self._find(experiment)
+        if isinstance(found, Problem):
+            return found
+        _, destinations = found
+        missing = await self._missing_subset(namespace, spec)
+        if missing:
+            return missing
+        return RouteSeen(split_of(destinations, spec, namespace), {"route": destinations})
+
+    async def _find(self, experiment: Experiment) -> tuple[int, list[Destination]] | Problem:
+        route = istio_of(experiment.spec)
+        try:
+            found = await self._api.get(
+                GROUP, VERSION, experiment.namespace, "virtualservices", route.virtual_service
+            )
+        except NotFoundError:
+            return Problem(
+                "VirtualServiceNotFound",
+                f"spec.route.istio.virtualService: there is no VirtualService "
+                f"{experiment.namespace}/{route.virtual_service}",
+            )
+        index = find_route(found, route)
+        if isinstance(index, Problem):
+            return index
+        http = found["spec"]["http"][index]
+        if "route" not in http:
+            return Problem(
+                "RouteNotFound",
+                f"http route {http.get('name', index)} of VirtualService {route.virtual_service} "
+                "redirects or answers directly: it has no destinations to split",
+            )
+        return index, list(http["route"])
+
+    async def _missing_subset(self, namespace: str, spec: ExperimentSpec) -> Problem | None:
+        host = qualified(istio_of(spec).host, namespace)
+        rules = await self._api.list(GROUP, VERSION, namespace, "destinationrules")
+        known = {
+            subset["name"]
+            for rule in rules
+            if qualified(str(rule["spec"].get("host", "")), namespace) == host
+            for subset in rule["spec"].get("subsets") or []
+        }
+        for version, subset in subsets(spec).items():
+            if subset not in known:
+                return Problem(
+                    "DestinationNotFound",
+                    f"spec.traffic[{version}]: no DestinationRule for host {istio_of(spec).host} "
+                    f"in namespace {namespace} has the subset {subset}; it has "
+                    f"{', '.join(sorted(known)) or 'none'}",
+                )
+        return None
+
+    async def apply(self, experiment: Experiment, split: Split) -> Problem | None:
+        """Write the split into the route; None once it is there."""
+        namespace, spec = experiment.namespace, experiment.spec
+
+        def wanted(seen: list[Destination]) -> list[Destination]:
+            return destinations_for(split, seen, spec, namespace)
+
+        return await self._write(experiment, wanted)
+
+    async def restore(self, experiment: Experiment, original: Any) -> Problem | None:
+        """Put the original destinations back; None once they are there, or nothing is."""
+        return await self._write(experiment, lambda _: list(original["route"]))
+
+    async def _write(self, experiment: Experiment, wanted: Any) -> Problem | None:
+        route = istio_of(experiment.spec)
+        for _ in range(ATTEMPTS):
+            found = await self._find(experiment)
+            if isinstance(found, Problem):
+                return found
+            index, seen = found
+            new = wanted(seen)
+            if new == seen:
+                return None
+            patch = patch_for(index, route.http_route, seen, new)
+            try:
+                await self._api.json_patch(
+                    GROUP,
+                    VERSION,
+                    experiment.namespace,
+                    "virtualservices",
+                    route.virtual_service,
+                    patch,
+                )
+            except ConflictError:
+                continue
+            return None
+        return Problem(
+            "WriteConflict",
+            f"VirtualService {route.virtual_service} changed {ATTEMPTS} times while its weights "
+            "were written: somebody else writes them all the time; it is tried again",
+            bad_input=False,
+        )

@@ -1,0 +1,222 @@
+"""The API server: experiments, their status, and the few generic calls that routers need.
+
+Every call has a time limit, and every failure becomes one of three: not there, somebody else
+wrote in between, or the server does not answer as it should.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+from kubernetes.aio import client, config
+from kubernetes.aio.client.exceptions import ApiException
+
+from modelexperiment.core.crd import GROUP, KIND, PLURAL, VERSION
+from modelexperiment.core.events import Event
+from modelexperiment.ports import ConflictError, Object, UnavailableError
+
+TIMEOUT = 10
+FINALIZER = f"{GROUP}/restore-route"
+COMPONENT = "modelexperiment"
+_JSON_PATCH = "application/json-patch+json"
+# A JSON patch whose `test` fails is answered with 422, a stale resourceVersion with 409.
+_CONFLICTS = (409, 422)
+
+_log = logging.getLogger(__name__)
+
+
+class NotFoundError(Exception):
+    """The object, or its kind, is not in the API server."""
+
+
+async def connect() -> client.ApiClient:
+    """A client by KUBECONFIG, or by the pod's ServiceAccount."""
+    configuration = client.Configuration()
+    await config.load_config(client_configuration=configuration)
+    return client.ApiClient(configuration)
+
+
+async def _answer(call: Awaitable[Any]) -> Any:
+    try:
+        return await call
+    except ApiException as error:
+        if error.status == 404:
+            raise NotFoundError(str(error.reason)) from None
+        if error.status in _CONFLICTS:
+            raise ConflictError(_message(error)) from None
+        raise UnavailableError(f"API server: {error.status} {_message(error)}") from None
+    except (TimeoutError, aiohttp.ClientError) as error:
+        why = str(error) or type(error).__name__
+        raise UnavailableError(f"API server can't be reached: {why}") from None
+
+
+def _message(error: ApiException) -> str:
+    body = str(error.body or error.reason)
+    marker = '"message":"'
+    if marker in body:
+        body = body.split(marker, 1)[1].split('","', 1)[0]
+    return body[:300]
+
+
+class Api:
+    """Custom resources by group, version, namespace and plural."""
+
+    def __init__(self, api_client: client.ApiClient) -> None:
+        self._custom = client.CustomObjectsApi(api_client)
+        self._core = client.CoreV1Api(api_client)
+
+    async def get(
+        self, group: str, version: str, namespace: str, plural: str, name: str
+    ) -> dict[str, Any]:
+        """One object; NotFoundError where there is none."""
+        call = self._custom.get_namespaced_custom_object(
+            group, version, namespace, plural, name, _request_timeout=TIMEOUT
+        )
+        return dict(await _answer(call))
+
+    async def list(
+        self, group: str, version: str, namespace: str, plural: str
+    ) -> list[dict[str, Any]]:
+        """All objects of a namespace; NotFoundError where the kind is not installed."""
+        call = self._custom.list_namespaced_custom_object(
+            group, version, namespace, plural, _request_timeout=TIMEOUT
+        )
+        return list((await _answer(call))["items"])
+
+    async def json_patch(
+        self,
+        group: str,
+        version: str,
+        namespace: str,
+        plural: str,
+        name: str,
+        patch: Sequence[Mapping[str, Any]],
+    ) -> dict[str, Any]:
+        """Apply a JSON patch; ConflictError where one of its tests fails."""
+        call = self._custom.patch_namespaced_custom_object(
+            group,
+            version,
+            namespace,
+            plural,
+            name,
+            list(patch),
+            _content_type=_JSON_PATCH,
+            _request_timeout=TIMEOUT,
+        )
+        return dict(await _answer(call))
+
+    async def replace_status(
+        self, group: str, version: str, namespace: str, plural: str, body: Mapping[str, Any]
+    ) -> None:
+        """Replace the status of an object; ConflictError where its resourceVersion is old."""
+        name = body["metadata"]["name"]
+        call = self._custom.replace_namespaced_custom_object_status(
+            group, version, namespace, plural, name, body, _request_timeout=TIMEOUT
+        )
+        await _answer(call)
+
+    async def post_event(self, namespace: str, body: Mapping[str, Any]) -> None:
+        """Create a Kubernetes Event."""
+        call = self._core.create_namespaced_event(namespace, body, _request_timeout=TIMEOUT)
+        await _answer(call)
+
+
+class KubernetesStore:
+    """An ExperimentStore in the API server."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    async def get(self, namespace: str, name: str) -> Object | None:
+        """The object as it is now, or None."""
+        try:
+            return await self._api.get(GROUP, VERSION, namespace, PLURAL, name)
+        except NotFoundError:
+            return None
+
+    async def list(self, namespace: str) -> Sequence[Object]:
+        """All experiments of a namespace."""
+        return await self._api.list(GROUP, VERSION, namespace, PLURAL)
+
+    async def write_status(self, seen: Object, status: Mapping[str, Any]) -> None:
+        """Replace the status, if nobody has written since `seen`; else ConflictError."""
+        body = {**seen, "status": status}
+        try:
+            await self._api.replace_status(
+                GROUP, VERSION, seen["metadata"]["namespace"], PLURAL, body
+            )
+        except NotFoundError:
+            raise ConflictError("the experiment is gone") from None
+
+    async def add_finalizer(self, seen: Object) -> Object:
+        """Add the operator's finalizer; gives the object after that."""
+        finalizers = list(seen["metadata"].get("finalizers", []))
+        if FINALIZER in finalizers:
+            return seen
+        return await self._set_finalizers(seen, [*finalizers, FINALIZER])
+
+    async def remove_finalizer(self, seen: Object) -> None:
+        """Remove the operator's finalizer."""
+        finalizers = list(seen["metadata"].get("finalizers", []))
+        if FINALIZER in finalizers:
+            finalizers.remove(FINALIZER)
+            try:
+                await self._set_finalizers(seen, finalizers)
+            except NotFoundError:
+                return
+
+    async def _set_finalizers(self, seen: Object, finalizers: Sequence[str]) -> Object:
+        metadata = seen["metadata"]
+        patch = [
+            {
+                "op": "test",
+                "path": "/metadata/resourceVersion",
+                "value": metadata["resourceVersion"],
+            },
+            {"op": "add", "path": "/metadata/finalizers", "value": list(finalizers)},
+        ]
+        return await self._api.json_patch(
+            GROUP, VERSION, metadata["namespace"], PLURAL, metadata["name"], patch
+        )
+
+    async def tell(self, seen: Object, events: Sequence[Event]) -> None:
+        """Post Kubernetes Events about the object; never fails."""
+        for event in events:
+            try:
+                await self._api.post_event(seen["metadata"]["namespace"], event_body(seen, event))
+            except (UnavailableError, ConflictError, NotFoundError) as error:
+                _log.warning("event %s was not posted: %s", event.reason, error)
+
+
+def event_body(seen: Object, event: Event) -> dict[str, Any]:
+    """The Kubernetes Event about an experiment."""
+    metadata = seen["metadata"]
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{metadata['name'][:200]}.{uuid.uuid4().hex[:16]}",
+            "namespace": metadata["namespace"],
+        },
+        "involvedObject": {
+            "apiVersion": f"{GROUP}/{VERSION}",
+            "kind": KIND,
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
+        },
+        "reason": str(event.reason),
+        "message": event.message[:1000],
+        "type": "Warning" if event.warning else "Normal",
+        "source": {"component": COMPONENT},
+        "firstTimestamp": now,
+        "lastTimestamp": now,
+        "count": 1,
+    }

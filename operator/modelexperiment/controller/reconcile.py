@@ -1,0 +1,178 @@
+"""Gather, decide, apply: one experiment, once.
+
+The order of the writes is what makes the operator safe to kill at any moment:
+
+- to start, first the finalizer, then the status with the original route in it, and only then the
+  route: whatever was written can be undone;
+- a rollback writes the route before anything else that can fail;
+- totals and `countedUntil` stand in one status, written only if nobody else wrote since it was read.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from modelexperiment.adapters.telemetry import Telemetry
+from modelexperiment.controller.gather import Gatherer
+from modelexperiment.controller.queue import Key
+from modelexperiment.core import plan as planning
+from modelexperiment.core.events import Event, Reason
+from modelexperiment.core.manifest import Experiment, ManifestError, parse_experiment
+from modelexperiment.core.rollout import same_split
+from modelexperiment.core.snapshot import Problem, RouteSeen, Snapshot
+from modelexperiment.core.status import ExperimentStatus
+from modelexperiment.ports import (
+    ConflictError,
+    ExperimentStore,
+    Object,
+    TrafficRouter,
+    UnavailableError,
+)
+
+_log = logging.getLogger(__name__)
+
+SOON = 0.05
+RETRY = 1.0
+LONGEST_RETRY = 30.0
+
+
+@dataclass
+class _Pace:
+    """When an experiment is polled next, and how often it has failed in a row."""
+
+    due: float = 0.0
+    failures: int = 0
+
+
+@dataclass
+class Reconciler:
+    """Works on one experiment at a time; the queue calls it."""
+
+    store: ExperimentStore
+    router: TrafficRouter
+    gatherer: Gatherer
+    telemetry: Telemetry
+    _paces: dict[Key, _Pace] = field(default_factory=dict)
+
+    async def __call__(self, key: Key) -> float | None:
+        """Reconcile; gives the seconds until this must be done again."""
+        pace = self._paces.setdefault(key, _Pace())
+        try:
+            with self.telemetry.reconcile():
+                delay = await self._reconcile(key, pace)
+        except ConflictError:
+            # Whatever was polled was not written: poll again.
+            pace.due = 0.0
+            return SOON * (1 + random.random())
+        except UnavailableError as error:
+            pace.failures += 1
+            pace.due = 0.0
+            self.telemetry.error("unavailable")
+            _log.warning("%s: %s", key, error, extra={"experiment": str(key)})
+            return min(RETRY * 2 ** min(pace.failures, 8), LONGEST_RETRY)
+        pace.failures = 0
+        if delay is None:
+            del self._paces[key]
+        return delay
+
+    async def _reconcile(self, key: Key, pace: _Pace) -> float | None:
+        seen = await self.store.get(key.namespace, key.name)
+        if seen is None:
+            return None
+        before = _status_of(seen)
+        if seen["metadata"].get("deletionTimestamp"):
+            await self._release(seen, before)
+            return None
+        try:
+            experiment = parse_experiment(seen)
+        except ManifestError as error:
+            # The CRD refuses such a spec; one that was stored under an older CRD may be here.
+            _log.error("%s: %s", key, error, extra={"experiment": str(key)})
+            return LONGEST_RETRY
+        interval = experiment.spec.analysis.interval.total_seconds()
+        poll = time.monotonic() >= pace.due
+        with self.telemetry.poll(poll):
+            snapshot = await self.gatherer.snapshot(experiment, before, seen, poll=poll)
+        if poll:
+            pace.due = time.monotonic() + interval
+        plan = planning.decide(experiment, before, snapshot)
+        started = plan.status.phase.started and not before.phase.started
+        if started:
+            seen = await self.store.add_finalizer(seen)
+            await self._write(seen, before, plan.status, plan.events)
+            return 0.0
+        plan, failed = await self._route(experiment, plan, snapshot)
+        await self._write(seen, before, plan.status, plan.events)
+        self.telemetry.observe(key, plan.status)
+        if failed:
+            return RETRY
+        return max(0.0, pace.due - time.monotonic())
+
+    async def _route(
+        self, experiment: Experiment, plan: planning.Plan, snapshot: Snapshot
+    ) -> tuple[planning.Plan, bool]:
+        """Make the route say what it should; also whether that failed."""
+        if plan.split is None:
+            return plan, False
+        route = snapshot.route
+        if isinstance(route, RouteSeen) and route.split is not None:
+            if same_split(dict(route.split), plan.split):
+                return planning.routed(plan, snapshot), False
+        try:
+            problem = await self.router.apply(experiment, plan.split)
+        except UnavailableError as error:
+            problem = Problem("WriteFailed", f"{error}; it is tried again", bad_input=False)
+        if problem:
+            return planning.not_routed(plan, problem, snapshot), not problem.bad_input
+        return planning.routed(plan, snapshot), False
+
+    async def _write(
+        self,
+        seen: Object,
+        before: ExperimentStatus,
+        after: ExperimentStatus,
+        events: tuple[Event, ...],
+    ) -> None:
+        """Write the status if it says anything new, and tell what has happened."""
+        dumped = after.dump()
+        if dumped != before.dump():
+            await self.store.write_status(seen, dumped)
+        self._log_events(seen, events)
+        await self.store.tell(seen, events)
+
+    def _log_events(self, seen: Object, events: tuple[Event, ...]) -> None:
+        name = f"{seen['metadata']['namespace']}/{seen['metadata']['name']}"
+        for event in events:
+            level = logging.WARNING if event.warning else logging.INFO
+            extra = {"experiment": name, "event": str(event.reason)}
+            _log.log(level, "%s: %s", event.reason, event.message, extra=extra)
+
+    async def _release(self, seen: Object, status: ExperimentStatus) -> None:
+        """Restore the original route and let the object go; a route that is gone stays gone."""
+        original: Any = status.memory.original_route
+        if original is not None:
+            experiment = parse_experiment(seen)
+            problem = await self.router.restore(experiment, original)
+            if problem and not problem.bad_input:
+                raise UnavailableError(problem.message)
+            said = f"nothing to restore: {problem.message}" if problem else "as it was before"
+            event = Event(Reason.ROUTE_RESTORED, said)
+            self._log_events(seen, (event,))
+            await self.store.tell(seen, [event])
+        await self.store.remove_finalizer(seen)
+
+
+def _status_of(seen: Mapping[str, Any]) -> ExperimentStatus:
+    """The status, or an empty one where there is none, or none that can be read."""
+    try:
+        return ExperimentStatus.model_validate(seen.get("status") or {})
+    except ValidationError as error:
+        name = seen["metadata"]["name"]
+        raise UnavailableError(f"the status of {name} can't be read: {error}") from None

@@ -1,0 +1,177 @@
+"""The operator process: wiring, logs, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import signal
+import sys
+import traceback
+from datetime import UTC, datetime
+
+import kopf
+
+from modelexperiment.adapters import web
+from modelexperiment.adapters.istio import IstioRouter
+from modelexperiment.adapters.kubernetes import Api, KubernetesStore, connect
+from modelexperiment.adapters.prometheus import PrometheusSource
+from modelexperiment.adapters.telemetry import Telemetry
+from modelexperiment.controller.gather import Gatherer
+from modelexperiment.controller.handlers import Watched, build_registry, build_settings
+from modelexperiment.controller.leader import LeadershipLostError, lead
+from modelexperiment.controller.queue import DueQueue
+from modelexperiment.controller.reconcile import Reconciler
+from modelexperiment.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+# The queue looks at the clock every second; a loop that has not moved for this long is stuck.
+STUCK = 30.0
+
+
+class _JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write a record."""
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        for name in ("experiment", "event"):
+            if hasattr(record, name):
+                line[name] = getattr(record, name)
+        if record.exc_info:
+            line["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+        return json.dumps(line)
+
+
+def configure_logs(settings: Settings) -> None:
+    """Log to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    if settings.log_format == "json":
+        handler.setFormatter(_JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    # kopf tells every event of every object at this level; the operator's own lines say more.
+    for chatty in ("kopf", "aiohttp.access", "urllib3"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+class Operator:
+    """The parts of the operator, put together."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.telemetry = Telemetry()
+        self.source = PrometheusSource(
+            settings.prometheus_timeout.total_seconds(), settings.prometheus_workers
+        )
+        self.queue: DueQueue | None = None
+        self.watching = asyncio.Event()
+
+    def alive(self) -> str | None:
+        """What is wrong with this process, if anything."""
+        if self.queue is None:
+            return None
+        silent = asyncio.get_running_loop().time() - self.queue.beat
+        return f"the queue has not moved for {silent:.0f} s" if silent > STUCK else None
+
+    def ready(self) -> str | None:
+        """What keeps the operator from its work; a follower that waits is ready."""
+        if self.queue is not None and not self.watching.is_set():
+            return "the watch is not open yet"
+        return self.alive()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve metrics, wait for leadership, work until `stop` is set."""
+        runner = None
+        api_client = await connect()
+        try:
+            if self.settings.metrics_port:
+                runner = await web.serve(
+                    self.settings.metrics_port, self.telemetry.registry, self.alive, self.ready
+                )
+
+            async def work() -> None:
+                await self._work(Api(api_client), stop)
+
+            if self.settings.leader_election:
+                await _until(stop, lead(api_client, self.settings, work))
+            else:
+                await work()
+        finally:
+            self.source.close()
+            await api_client.close()
+            if runner:
+                await runner.cleanup()
+
+    async def _work(self, api: Api, stop: asyncio.Event) -> None:
+        store, router = KubernetesStore(api), IstioRouter(api)
+        gatherer = Gatherer(store, router, self.source, self.settings)
+        reconciler = Reconciler(store, router, gatherer, self.telemetry)
+        self.queue = DueQueue(reconciler, self.settings.workers)
+        self.queue.beat = asyncio.get_running_loop().time()
+        namespaces = self.settings.watch_namespaces
+        watch = kopf.operator(
+            registry=build_registry(self.queue, Watched()),
+            settings=build_settings(),
+            ready_flag=self.watching,
+            stop_flag=stop,
+            clusterwide=not namespaces,
+            namespaces=namespaces,
+        )
+        workers = asyncio.create_task(self.queue.run())
+        try:
+            await _first(asyncio.create_task(watch), workers)
+        finally:
+            workers.cancel()
+            await asyncio.gather(workers, return_exceptions=True)
+
+
+async def _first(*tasks: asyncio.Task[None]) -> None:
+    """Wait for the first task that ends, and raise what it raised."""
+    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        task.result()
+
+
+async def _until(stop: asyncio.Event, work: object) -> None:
+    """Do the work until it ends, or, where it waits for leadership, until `stop` is set."""
+    task = asyncio.ensure_future(work)  # type: ignore[call-overload]
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.shield(task), 5)
+        if task.done():
+            task.result()
+    finally:
+        stopped.cancel()
+        task.cancel()
+        await asyncio.gather(task, stopped, return_exceptions=True)
+
+
+async def _main(settings: Settings) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        await Operator(settings).run(stop)
+    except LeadershipLostError as error:
+        _log.error("%s: ending, so that nothing is done without it", error)
+        return 1
+    return 0
+
+
+def operate(settings: Settings) -> int:
+    """Run the operator until it is told to stop; gives the exit code."""
+    configure_logs(settings)
+    return asyncio.run(_main(settings))

@@ -1,0 +1,78 @@
+"""What the controller needs of the world outside; the adapters provide it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from modelexperiment.core.counting import Labels, Series
+from modelexperiment.core.events import Event
+from modelexperiment.core.manifest import Experiment
+from modelexperiment.core.rollout import Split
+from modelexperiment.core.snapshot import Problem, RouteSeen
+
+Object = Mapping[str, Any]
+"""A Kubernetes object as JSON."""
+
+
+class ConflictError(Exception):
+    """Somebody else wrote in between: look again, and decide again."""
+
+
+class UnavailableError(Exception):
+    """A service does not answer as it should; the message is one line for people."""
+
+
+class QueryError(Exception):
+    """A query is wrong; the message is one line for people."""
+
+
+class ExperimentStore(Protocol):
+    """The ModelExperiments in the API server."""
+
+    async def get(self, namespace: str, name: str) -> Object | None:
+        """The object as it is now, or None."""
+
+    async def list(self, namespace: str) -> Sequence[Object]:
+        """All experiments of a namespace."""
+
+    async def write_status(self, seen: Object, status: Mapping[str, Any]) -> None:
+        """Replace the status, if nobody has written since `seen`; else ConflictError."""
+
+    async def add_finalizer(self, seen: Object) -> Object:
+        """Add the operator's finalizer; gives the object after that. ConflictError as above."""
+
+    async def remove_finalizer(self, seen: Object) -> None:
+        """Remove the operator's finalizer. ConflictError as above."""
+
+    async def tell(self, seen: Object, events: Sequence[Event]) -> None:
+        """Post Kubernetes Events about the object; never fails."""
+
+
+class TrafficRouter(Protocol):
+    """One kind of route."""
+
+    async def read(self, experiment: Experiment) -> RouteSeen | Problem:
+        """The route as it is now, or what is wrong with it or its destinations."""
+
+    async def apply(self, experiment: Experiment, split: Split) -> Problem | None:
+        """Write the split into the route; None once it is there."""
+
+    async def restore(self, experiment: Experiment, original: Any) -> Problem | None:
+        """Put the original destinations back; None once they are there, or nothing is."""
+
+
+class MetricSource(Protocol):
+    """A Prometheus. All raise UnavailableError, and QueryError on a bad query."""
+
+    async def now(self, url: str) -> float:
+        """The server's own time, seconds since 1970."""
+
+    async def samples(self, url: str, query: str, at: float) -> list[Series]:
+        """Raw samples of a range selector, evaluated at a time."""
+
+    async def last_values(self, url: str, query: str, at: float) -> dict[Labels, float]:
+        """An instant vector by labels (without the metric's name)."""
+
+    async def number(self, url: str, query: str, at: float) -> float | str:
+        """The one number that a query gives, or in words why it gives none."""

@@ -1,0 +1,121 @@
+"""The operator's settings: environment variables, read once into one frozen dataclass.
+
+The chart's values map to them one by one; a wrong value ends the operator with one line that
+names the variable.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import timedelta
+from typing import Any
+
+from modelexperiment.core.fields import parse_duration
+
+
+class SettingsError(ValueError):
+    """An environment variable that can't be used."""
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
+
+
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text.lower() == "true"
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError("must be a whole number from 1 up")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise ValueError("must be a port, 0 for none")
+    return int(text)
+
+
+def _one_of(*words: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return text
+
+    return read
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that the platform decides about the operator."""
+
+    prometheus_url: str = ""
+    """Default Prometheus of experiments that name none."""
+    prometheus_allowed_urls: tuple[str, ...] = ()
+    """Further Prometheus addresses that a manifest may name; no other is ever called."""
+    prometheus_timeout: timedelta = timedelta(seconds=10)
+    """How long one query may take."""
+    prometheus_settle: timedelta = timedelta(seconds=10)
+    """Samples younger than this are not counted yet: as long as a scrape may take (its timeout)."""
+    prometheus_lookback: timedelta = timedelta(minutes=5)
+    """How far back a series' last earlier sample is looked for first."""
+    prometheus_workers: int = 4
+    """Queries under way at once."""
+    watch_namespaces: tuple[str, ...] = ()
+    """Namespaces to serve; none: all of them."""
+    namespace: str = "default"
+    """The operator's own namespace, for its Lease."""
+    identity: str = ""
+    """This process' name in the Lease. Default: the host's name and the process' id."""
+    leader_election: bool = True
+    """Whether to wait for the Lease before doing anything."""
+    lease_name: str = "modelexperiment"
+    """The Lease's name."""
+    lease_duration: timedelta = timedelta(seconds=15)
+    """How long the Lease holds without being renewed."""
+    workers: int = 8
+    """Experiments that are worked on at once."""
+    metrics_port: int = 8080
+    """Port of /metrics, /healthz and /readyz; 0: none."""
+    log_format: str = "json"
+    """json or text."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "prometheus_url": lambda text: text.rstrip("/"),
+    "prometheus_allowed_urls": _list,
+    "prometheus_workers": _positive,
+    "watch_namespaces": _list,
+    "leader_election": _flag,
+    "workers": _positive,
+    "metrics_port": _port,
+    "log_format": _one_of("json", "text"),
+    "log_level": _one_of("debug", "info", "warning", "error"),
+}
+_NAMES = {"namespace": "POD_NAMESPACE", "identity": "POD_NAME"}
+
+
+def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings; SettingsError that names the variable and its value."""
+    found: dict[str, Any] = {}
+    for field in fields(Settings):
+        name = _NAMES.get(field.name, field.name.upper())
+        text = environment.get(name, "")
+        if not text:
+            continue
+        durations = field.type == "timedelta"
+        read = parse_duration if durations else _READERS.get(field.name, str)
+        try:
+            found[field.name] = read(text)
+        except ValueError as why:
+            raise SettingsError(f"{name}: {why}, got {text}") from None
+    found.setdefault("identity", f"{socket.gethostname()}-{os.getpid()}")
+    return Settings(**found)
