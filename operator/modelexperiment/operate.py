@@ -107,7 +107,7 @@ class Operator:
                 await work()
         finally:
             self.source.close()
-            await api_client.close()
+            await api_client.close()  # type: ignore[no-untyped-call]
             if runner:
                 await runner.cleanup()
 

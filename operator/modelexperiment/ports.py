@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from modelexperiment.core.counting import Labels, Series
@@ -10,6 +11,7 @@ from modelexperiment.core.events import Event
 from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.rollout import Split
 from modelexperiment.core.snapshot import Problem, RouteSeen
+from modelexperiment.core.status import ExperimentStatus
 
 Object = Mapping[str, Any]
 """A Kubernetes object as JSON."""
@@ -25,6 +27,25 @@ class UnavailableError(Exception):
 
 class QueryError(Exception):
     """A query is wrong; the message is one line for people."""
+
+
+class Observer(Protocol):
+    """Who keeps the operator's own metrics."""
+
+    def reconcile(self) -> AbstractContextManager[None]:
+        """Time a reconcile."""
+
+    def poll(self, due: bool) -> AbstractContextManager[None]:
+        """Time a poll, if one is due."""
+
+    def error(self, reason: str) -> None:
+        """Count a failure."""
+
+    def observe(self, key: object, status: ExperimentStatus) -> None:
+        """Take an experiment's state in."""
+
+    def forget(self, key: object) -> None:
+        """Drop an experiment that is gone."""
 
 
 class ExperimentStore(Protocol):

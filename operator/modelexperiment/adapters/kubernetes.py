@@ -37,7 +37,7 @@ class NotFoundError(Exception):
 async def connect() -> client.ApiClient:
     """A client by KUBECONFIG, or by the pod's ServiceAccount."""
     configuration = client.Configuration()
-    await config.load_config(client_configuration=configuration)
+    await config.load_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     return client.ApiClient(configuration)
 
 
@@ -86,7 +86,8 @@ class Api:
         call = self._custom.list_namespaced_custom_object(
             group, version, namespace, plural, _request_timeout=TIMEOUT
         )
-        return list((await _answer(call))["items"])
+        items: list[dict[str, Any]] = (await _answer(call))["items"]
+        return items
 
     async def json_patch(
         self,
@@ -95,7 +96,7 @@ class Api:
         namespace: str,
         plural: str,
         name: str,
-        patch: Sequence[Mapping[str, Any]],
+        patch: Sequence[dict[str, Any]],
     ) -> dict[str, Any]:
         """Apply a JSON patch; ConflictError where one of its tests fails."""
         call = self._custom.patch_namespaced_custom_object(
@@ -111,7 +112,7 @@ class Api:
         return dict(await _answer(call))
 
     async def replace_status(
-        self, group: str, version: str, namespace: str, plural: str, body: Mapping[str, Any]
+        self, group: str, version: str, namespace: str, plural: str, body: dict[str, Any]
     ) -> None:
         """Replace the status of an object; ConflictError where its resourceVersion is old."""
         name = body["metadata"]["name"]
@@ -120,9 +121,11 @@ class Api:
         )
         await _answer(call)
 
-    async def post_event(self, namespace: str, body: Mapping[str, Any]) -> None:
+    async def post_event(self, namespace: str, body: dict[str, Any]) -> None:
         """Create a Kubernetes Event."""
-        call = self._core.create_namespaced_event(namespace, body, _request_timeout=TIMEOUT)
+        # The client takes a mapping as well, which its signature does not say.
+        event: Any = body
+        call = self._core.create_namespaced_event(namespace, event, _request_timeout=TIMEOUT)
         await _answer(call)
 
 

@@ -5,7 +5,7 @@ The order of the writes is what makes the operator safe to kill at any moment:
 - to start, first the finalizer, then the status with the original route in it, and only then the
   route: whatever was written can be undone;
 - a rollback writes the route before anything else that can fail;
-- totals and `countedUntil` stand in one status, written only if nobody else wrote since it was read.
+- totals and `countedUntil` stand in one status, written only if nobody else wrote in between.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modelexperiment.adapters.telemetry import Telemetry
 from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.queue import Key
 from modelexperiment.core import plan as planning
@@ -32,6 +31,7 @@ from modelexperiment.ports import (
     ConflictError,
     ExperimentStore,
     Object,
+    Observer,
     TrafficRouter,
     UnavailableError,
 )
@@ -58,7 +58,7 @@ class Reconciler:
     store: ExperimentStore
     router: TrafficRouter
     gatherer: Gatherer
-    telemetry: Telemetry
+    telemetry: Observer
     _paces: dict[Key, _Pace] = field(default_factory=dict)
 
     async def __call__(self, key: Key) -> float | None:
@@ -76,10 +76,11 @@ class Reconciler:
             pace.due = 0.0
             self.telemetry.error("unavailable")
             _log.warning("%s: %s", key, error, extra={"experiment": str(key)})
-            return min(RETRY * 2 ** min(pace.failures, 8), LONGEST_RETRY)
+            return min(RETRY * 2.0 ** min(pace.failures, 8), LONGEST_RETRY)
         pace.failures = 0
         if delay is None:
             del self._paces[key]
+            self.telemetry.forget(key)
         return delay
 
     async def _reconcile(self, key: Key, pace: _Pace) -> float | None:
@@ -122,9 +123,9 @@ class Reconciler:
         if plan.split is None:
             return plan, False
         route = snapshot.route
-        if isinstance(route, RouteSeen) and route.split is not None:
-            if same_split(dict(route.split), plan.split):
-                return planning.routed(plan, snapshot), False
+        seen = dict(route.split) if isinstance(route, RouteSeen) and route.split else None
+        if seen is not None and same_split(seen, plan.split):
+            return planning.routed(plan, snapshot), False
         try:
             problem = await self.router.apply(experiment, plan.split)
         except UnavailableError as error:

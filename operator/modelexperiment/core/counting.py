@@ -8,6 +8,7 @@ twice, whatever happened between.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -117,7 +118,7 @@ def _check(one: Series, values: Sequence[float]) -> None:
 
 def _climb(one: Series, values: Sequence[float]) -> tuple[float, list[Reset]]:
     total, resets = 0.0, []
-    for before, after in zip(values, values[1:], strict=False):
+    for before, after in itertools.pairwise(values):
         if after < before:
             resets.append(Reset(str(one), before, after))
             total += after

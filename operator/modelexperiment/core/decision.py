@@ -11,7 +11,6 @@ from modelexperiment.core.status import (
     Decision,
     MetricAnalysis,
     RiskLevel,
-    Role,
     SamplePlan,
     Verdict,
 )

@@ -13,10 +13,12 @@ from modelexperiment.core.snapshot import Counted, Problem, RouteSeen, Snapshot
 from modelexperiment.core.spec import ExperimentSpec, OnWin, TimeoutAction
 from modelexperiment.core.status import (
     Action,
+    Decision,
     ExperimentStatus,
     GuardrailStatus,
     Memory,
     Phase,
+    RolloutStatus,
     RoutedArm,
     SamplePlan,
     Verdict,
@@ -210,21 +212,19 @@ def conclude(draft: Draft) -> None:
     if found.verdict is not Verdict.INCONCLUSIVE and elapsed < patience:
         waits = f"no verdict before {format_duration(patience)}"
         found = decision.Outcome(Verdict.INCONCLUSIVE, found.leader, waits)
-    draft.update(
-        verdict=found.verdict,
-        decision=decision.decision(
-            spec, found, status.analysis, status.plan or SamplePlan(samples_so_far=0)
-        ),
-    )
+    plan = status.plan or SamplePlan(samples_so_far=0)
+    decided = decision.decision(spec, found, status.analysis, plan)
+    draft.update(verdict=found.verdict, decision=decided)
     if found.verdict is not Verdict.INCONCLUSIVE:
-        _follow(draft, found)
+        _follow(draft, found, decided)
     elif elapsed >= spec.analysis.max_duration:
-        draft.update(decision=decision.timed_out(spec, found))
+        late = decision.timed_out(spec, found)
+        draft.update(decision=late)
         end(draft, Phase.CHAMPION_KEPT)
-        draft.tell(Reason.COMPLETED, draft.status.decision.reason)
+        draft.tell(Reason.COMPLETED, late.reason)
 
 
-def _follow(draft: Draft, found: decision.Outcome) -> None:
+def _follow(draft: Draft, found: decision.Outcome, decided: Decision) -> None:
     spec = draft.spec
     if draft.before.verdict is not found.verdict:
         draft.tell(Reason.VERDICT_REACHED, f"{found.verdict}: {found.reason}")
@@ -233,18 +233,13 @@ def _follow(draft: Draft, found: decision.Outcome) -> None:
         return
     if spec.rollout.on_win is OnWin.MANUAL:
         return
-    action = draft.status.decision.action
-    if action is Action.FULL_ROLLOUT:
+    now = draft.snapshot.now
+    if decided.action is Action.FULL_ROLLOUT:
         last = len(spec.rollout.steps) - 1
-        step = rollout.RolloutStatus(
-            model_version=found.leader, step=last, since=draft.snapshot.now
-        )
-        draft.update(rollout=step)
-        _promote(draft)
-    elif action is Action.GRADUAL_ROLLOUT:
-        step = rollout.first_step(spec, found.leader, draft.snapshot.now)
-        draft.update(phase=Phase.ROLLING_OUT, rollout=step)
-        _tell_step(draft)
+        _promote(draft, RolloutStatus(model_version=found.leader, step=last, since=now))
+    elif decided.action is Action.GRADUAL_ROLLOUT:
+        draft.update(phase=Phase.ROLLING_OUT)
+        _take_step(draft, rollout.first_step(spec, found.leader, now))
     else:
         _keep(draft)
 
@@ -254,23 +249,26 @@ def _keep(draft: Draft) -> None:
     draft.tell(Reason.COMPLETED, f"{draft.spec.champion_version} keeps all traffic")
 
 
-def _tell_step(draft: Draft) -> None:
-    split = rollout.step_split(draft.spec, draft.status.rollout)
+def _take_step(draft: Draft, step: RolloutStatus) -> None:
+    draft.update(rollout=step)
+    split = rollout.step_split(draft.spec, step)
     draft.tell(Reason.ROLLOUT_STEP, f"rollout: {rollout.format_split(split)}")
 
 
 def _roll_on(draft: Draft) -> None:
-    now = draft.snapshot.now
-    due = rollout.next_step(draft.spec, draft.status.rollout, now)
+    step = draft.status.rollout
+    if step is None:
+        raise AssertionError("a rollout has a step")
+    due = rollout.next_step(draft.spec, step, draft.snapshot.now)
     if due is None:
-        _promote(draft)
-    elif due is not draft.status.rollout:
-        draft.update(rollout=due)
-        _tell_step(draft)
+        _promote(draft, step)
+    elif due is not step:
+        _take_step(draft, due)
 
 
-def _promote(draft: Draft) -> None:
-    version = draft.status.rollout.model_version
+def _promote(draft: Draft, step: RolloutStatus) -> None:
+    version = step.model_version
+    draft.update(rollout=step)
     end(draft, Phase.SUCCEEDED)
     draft.tell(Reason.PROMOTED, f"{version} gets all traffic")
     draft.tell(Reason.COMPLETED, f"{version} won; make it the champion of the next experiment")

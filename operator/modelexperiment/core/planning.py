@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from modelexperiment.core import stats
 from modelexperiment.core.analysis import METHODS, margin_of, ratio_of
 from modelexperiment.core.measures import kind_of
-from modelexperiment.core.spec import ExperimentSpec
-from modelexperiment.core.status import ExperimentStatus, MetricAnalysis, Role, SamplePlan
+from modelexperiment.core.spec import ExperimentSpec, Role
+from modelexperiment.core.status import ExperimentStatus, MetricAnalysis, SamplePlan
 
 _BINARY = ("proportion", "quantile")
 

@@ -73,7 +73,7 @@ def fill(query: str, values: Mapping[str, str]) -> str:
 
     def value_of(found: re.Match[str]) -> str:
         if found[1] not in values:
-            known = ", ".join("{{%s}}" % name for name in values)
+            known = ", ".join(f"{{{{{name}}}}}" for name in values)
             raise ValueError(f"has the unknown placeholder {found[0]}; known are {known}")
         return _escape(values[found[1]])
 

@@ -13,13 +13,14 @@ from modelexperiment.core.guardrails import broken
 from modelexperiment.core.rollout import format_split
 from modelexperiment.core.sample_ratio import describe
 from modelexperiment.core.snapshot import Counted, Problem, RouteSeen, Snapshot
+from modelexperiment.core.spec import Goal, Role
 from modelexperiment.core.status import (
     Condition,
     ConditionStatus,
     ExperimentStatus,
     GuardrailState,
+    MetricAnalysis,
     Phase,
-    Role,
     RoutedArm,
     Summary,
     Verdict,
@@ -210,8 +211,8 @@ def _summary(draft: Draft) -> Summary:
     )
 
 
-def _by_gain(draft: Draft) -> list:
-    sign = 1 if draft.spec.primary.goal == "Increase" else -1
+def _by_gain(draft: Draft) -> list[MetricAnalysis]:
+    sign = 1 if draft.spec.primary.goal is Goal.INCREASE else -1
     return sorted(
         draft.status.analysis,
         key=lambda e: -sign * e.absolute.effect if e.absolute else float("inf"),

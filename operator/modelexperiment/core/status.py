@@ -90,7 +90,8 @@ class Condition(Model):
     """As metav1.Condition: one aspect of the experiment's health or progress."""
 
     type: str
-    """RoutesReady, MetricsReady, GuardrailsHealthy, SampleRatioHealthy, VerdictReached, Complete."""
+    """RoutesReady, MetricsReady, GuardrailsHealthy, SampleRatioHealthy, VerdictReached or
+    Complete."""
     status: ConditionStatus
     """True, False or Unknown."""
     reason: str
@@ -280,7 +281,8 @@ class ExperimentStatus(Model):
     """What the operator says of the experiment."""
 
     phase: Phase = Phase.PENDING
-    """Pending, Shadowing, Running, Paused, RollingOut, Succeeded, ChampionKept, RolledBack, Stopped."""
+    """Pending, Shadowing, Running, Paused, RollingOut, Succeeded, ChampionKept, RolledBack or
+    Stopped."""
     observed_generation: int | None = None
     """The spec's generation that this status answers."""
     conditions: list[Condition] = []

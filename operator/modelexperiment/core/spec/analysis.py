@@ -51,7 +51,7 @@ class Analysis(Model):
     """How the numbers are judged."""
 
     method: Method = Method.SEQUENTIAL
-    """Sequential is valid at every look; GroupSequential needs sampleSize; FixedHorizon looks once."""
+    """Sequential is valid at every look, GroupSequential up to sampleSize, FixedHorizon at it."""
     alpha: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     """Chance of a false verdict, two-sided."""
     power: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
