@@ -98,7 +98,8 @@ class Reconciler:
             _log.error("%s: %s", key, error, extra={"experiment": str(key)})
             return LONGEST_RETRY
         interval = experiment.spec.analysis.interval.total_seconds()
-        poll = time.monotonic() >= pace.due
+        # What keeps an experiment from starting is looked at whole, or not said at all.
+        poll = time.monotonic() >= pace.due or not before.phase.started
         with self.telemetry.poll(poll):
             snapshot = await self.gatherer.snapshot(experiment, before, seen, poll=poll)
         if poll:

@@ -136,11 +136,11 @@ def _validation(rule: Any) -> dict[str, str]:
 
 
 def _default(model: type[Model], name: str) -> Any:
-    """A field's default as JSON; of a part with defaults of its own `{}`, which then fills it."""
+    """A field's default as JSON, of a part in full: rules see a default as it is written here."""
     field = model.model_fields[name]
     value = field.get_default(call_default_factory=True, validated_data={})
     if isinstance(value, Model):
-        return {}
+        return value.dump()
     dumped = model.model_construct(**{name: value}).model_dump(mode="json", include={name})
     return dumped[name]
 

@@ -58,7 +58,8 @@ def outcome(spec: ExperimentSpec, analysis: Sequence[MetricAnalysis]) -> Outcome
     primary = [entry for entry in analysis if entry.role is Role.PRIMARY]
     seen = [(g, entry) for entry in primary if (g := _effect_gain(spec, entry)) is not None]
     if not seen:
-        reason = next((e.withheld for e in primary if e.withheld), "no data yet")
+        waiting = "too few samples for an interval yet"
+        reason = next((e.withheld for e in primary if e.withheld), waiting)
         return Outcome(Verdict.INCONCLUSIVE, None, reason)
     seen.sort(key=lambda pair: -pair[0])
     best, leader = seen[0]
@@ -88,8 +89,8 @@ def _evidence(spec: ExperimentSpec, entry: MetricAnalysis) -> str:
     if entry.relative is not None:
         r = entry.relative
         size = (
-            f"{metric} of {entry.model_version} {r.effect:+.2g} % "
-            f"({confidence} interval {r.lower:+.2g} % to {r.upper:+.2g} %)"
+            f"{metric} of {entry.model_version} {percent(r.effect)} "
+            f"({confidence} interval {percent(r.lower)} to {percent(r.upper)})"
         )
     elif entry.absolute is not None:
         a = entry.absolute
@@ -101,6 +102,11 @@ def _evidence(spec: ExperimentSpec, entry: MetricAnalysis) -> str:
         size = f"{metric} of {entry.model_version} is not known yet"
     p = entry.corrected_p_value
     return size if p is None else f"{size}, p = {p:.2g}"
+
+
+def percent(value: float) -> str:
+    """A signed number of percent, with as many decimals as one reads."""
+    return f"{value:+.0f} %" if abs(value) >= 99.5 else f"{value:+.1f} %"
 
 
 def _lift_action(spec: ExperimentSpec, entry: MetricAnalysis) -> Action:

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from modelexperiment.core import conditions, lifecycle
 from modelexperiment.core.conditions import ConditionType, condition
+from modelexperiment.core.decision import percent
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
 from modelexperiment.core.fields import format_duration
@@ -198,17 +199,23 @@ def _summary(draft: Draft) -> Summary:
     status = draft.status
     lead = next((e for e in _by_gain(draft) if e.role is Role.PRIMARY), None)
     effect = (lead.relative or lead.absolute) if lead else None
-    unit = "%" if lead and lead.relative else ""
+    relative = lead is not None and lead.relative is not None
     return Summary(
         split=format_split(status.routed_split),
-        lift=f"{effect.effect:+.3g}{unit}" if effect else "",
-        interval=f"[{effect.lower:+.3g}{unit}, {effect.upper:+.3g}{unit}]" if effect else "",
+        lift=_size(effect.effect, relative) if effect else "",
+        interval=(
+            f"[{_size(effect.lower, relative)}, {_size(effect.upper, relative)}]" if effect else ""
+        ),
         p_value=f"{lead.p_value:.2g}" if lead and lead.p_value is not None else "",
         samples=f"{lead.champion.samples:.0f} / {lead.challenger.samples:.0f}" if lead else "",
         guardrails=_guardrail_column(status),
         eta=_eta_column(status, draft.snapshot.now),
         reason=_reason_column(draft),
     )
+
+
+def _size(value: float, relative: bool) -> str:
+    return percent(value).replace(" ", "") if relative else f"{value:+.3g}"
 
 
 def _by_gain(draft: Draft) -> list[MetricAnalysis]:
@@ -246,4 +253,7 @@ def _reason_column(draft: Draft) -> str:
             return c.reason
     if status.sample_ratio and status.sample_ratio.mismatch:
         return "SampleRatioMismatch"
-    return status.decision.reason if status.decision else str(status.phase)
+    if status.decision is None:
+        return str(status.phase)
+    # What ended it is worth a sentence; while it runs, the action says it.
+    return status.decision.reason if status.phase.ended else str(status.decision.action)

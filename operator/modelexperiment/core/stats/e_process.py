@@ -177,7 +177,7 @@ def log_factors(family: Family, n: Array, s: Array, base: Array, nodes: Array, n
     """
     both = np.asarray((n > 0).all(axis=-1))
     total = n.sum(-1)
-    weights = n / np.where(total > 0, total, 1.0)[..., None]
+    weights = np.where(both[..., None], n / np.where(total > 0, total, 1.0)[..., None], 0.5)
     edge = family.natural(edge_point(family, base, weights, null))
     champion = edge[..., :1] - nodes * weights[..., 1:]
     challenger = edge[..., 1:] + nodes * weights[..., :1]
