@@ -1,0 +1,78 @@
+# `make help` lists the targets. Everything here needs Python 3.11 or later and make, nothing else.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3.14 python3))
+BIN := .venv/bin
+CODE := operator demo localcluster tests scripts $(wildcard calibration)
+
+# A cluster of one's own is used only where it is named on the command line: an exported KUBECONFIG
+# may be a production cluster's.
+ifeq ($(origin KUBECONFIG),command line)
+export KUBECONFIG
+OWN_CLUSTER := yes
+else
+unexport KUBECONFIG
+endif
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed; name one: make PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "installing into .venv (1.2 GB, about two minutes)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.PHONY: install
+install: .venv/installed ## lay .venv with the package and the development tools
+
+.PHONY: parts
+parts: install ## build the real parts into the cache, once (20 minutes on 2 cores)
+	@$(BIN)/python -m localcluster build
+
+.PHONY: demo
+demo: $(if $(OWN_CLUSTER),install,parts) ## an experiment from start to verdict; BREAK=errors breaks v2 on the way
+	@$(BIN)/python -m demo
+
+.PHONY: demo-down
+demo-down: install ## end whatever a killed demo has left behind
+	@$(BIN)/python -m demo --down
+
+.PHONY: cluster
+cluster: parts ## start the real parts alone and leave them running; last line: the kubeconfig
+	@$(BIN)/python -m localcluster up
+
+.PHONY: cluster-down
+cluster-down: install ## end them
+	@$(BIN)/python -m localcluster down
+
+.PHONY: generate
+generate: install ## write everything that is derived: CRD, manifests, reference
+	@$(BIN)/python scripts/generate.py
+
+.PHONY: lint
+lint: install ## ruff, mypy --strict, import contracts, derived files up to date
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python scripts/generate.py --check
+
+.PHONY: unit
+unit: install ## the tests that need none of the parts, in under a minute
+	@$(BIN)/python -m pytest -q -m "not e2e"
+
+.PHONY: test
+test: parts lint ## the whole suite, on the real parts
+	@$(BIN)/python -m pytest -q
+
+.PHONY: calibrate
+calibrate: install ## measure the statistics against their promises (minutes)
+	@$(BIN)/python -m calibration
+
+.PHONY: clean
+clean: ## remove .venv and what tools have cached; the built parts stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
