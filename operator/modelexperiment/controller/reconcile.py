@@ -41,6 +41,8 @@ _log = logging.getLogger(__name__)
 SOON = 0.05
 RETRY = 1.0
 LONGEST_RETRY = 30.0
+# What keeps an experiment from starting is looked for this often, whatever its interval.
+WAITING = 5.0
 
 
 @dataclass
@@ -115,6 +117,8 @@ class Reconciler:
         self.telemetry.observe(key, plan.status)
         if failed:
             return RETRY
+        if not plan.status.phase.started:
+            return min(interval, WAITING)
         return max(0.0, pace.due - time.monotonic())
 
     async def _route(

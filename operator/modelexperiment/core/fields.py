@@ -27,13 +27,17 @@ from pydantic.alias_generators import to_camel
 
 DURATION_PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+_DURATION_MESSAGE = 'must be a duration such as "30s", "5m", "72h" or "14d"'
+_DURATION_LENGTH = 32
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def parse_duration(text: str) -> timedelta:
     """Read a Go-style duration such as "30s", "1h30m" or "14d"; ValueError on anything else."""
-    if not isinstance(text, str) or not re.match(DURATION_PATTERN, text):
-        raise ValueError('must be a duration such as "30s", "5m", "72h" or "14d"')
+    if not isinstance(text, str) or len(text) > _DURATION_LENGTH:
+        raise ValueError(_DURATION_MESSAGE)
+    if not re.fullmatch(DURATION_PATTERN, text):
+        raise ValueError(_DURATION_MESSAGE)
     parts = _DURATION_PART.findall(text)
     return timedelta(seconds=sum(float(number) * _SECONDS[unit] for number, unit in parts))
 
@@ -59,7 +63,16 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(_as_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": DURATION_PATTERN}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            # A rule in place of a pattern: its message says what to write.
+            "maxLength": _DURATION_LENGTH,
+            "x-kubernetes-validations": [
+                {"rule": f"self.matches('{DURATION_PATTERN}')", "message": _DURATION_MESSAGE}
+            ],
+        }
+    ),
 ]
 
 

@@ -10,12 +10,14 @@ modules, from the ground up:
 - `confidence_sequence`, `e_process`, `horizon`: the engines
 - `design`, `looks`, `evidence`: what settings mean, what a verdict rests on, what a poll changes
 - `comparison`: the one to use
-- `sample_ratio`, `guardrails` (with `threshold`), `planning`, `correction`
+- `sample_ratio`, `guardrails` (with `limits`, `threshold`), `planning`, `correction`
+- `segments`, `novelty`: reported beside the verdict; `simulation`: how a test would behave
 """
 
 from modelexperiment.core.stats.comparison import Comparison
 from modelexperiment.core.stats.correction import bonferroni, holm
-from modelexperiment.core.stats.guardrails import GuardrailTest, Limit
+from modelexperiment.core.stats.guardrails import GuardrailTest
+from modelexperiment.core.stats.limits import Limit
 from modelexperiment.core.stats.model import (
     Alternative,
     Estimate,
@@ -30,6 +32,7 @@ from modelexperiment.core.stats.model import (
     Settings,
     Unit,
 )
+from modelexperiment.core.stats.novelty import Drift, Novelty
 from modelexperiment.core.stats.planning import (
     SampleSize,
     eta,
@@ -39,30 +42,41 @@ from modelexperiment.core.stats.planning import (
     sample_variance,
 )
 from modelexperiment.core.stats.sample_ratio import SampleRatio
+from modelexperiment.core.stats.segments import Heterogeneity, SegmentReport, report_segments
+from modelexperiment.core.stats.simulation import Simulation, Traffic, Truth, simulate
 
 __all__ = [
     "Alternative",
     "Comparison",
+    "Drift",
     "Estimate",
     "Goal",
     "GuardrailTest",
+    "Heterogeneity",
     "Increment",
     "Interval",
     "Kind",
     "Limit",
     "Margin",
     "Method",
+    "Novelty",
     "Poll",
     "Result",
     "SampleRatio",
     "SampleSize",
+    "SegmentReport",
     "Settings",
+    "Simulation",
+    "Traffic",
+    "Truth",
     "Unit",
     "bonferroni",
     "eta",
     "holm",
     "multiplier",
     "pooled_sample_size",
+    "report_segments",
     "sample_size",
     "sample_variance",
+    "simulate",
 ]

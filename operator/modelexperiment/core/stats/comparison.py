@@ -113,6 +113,20 @@ class Comparison:
             withheld=withheld,
         )
 
+    def samples_at_verdict(self, alpha: float | None = None) -> float | None:
+        """Samples of the smaller arm at which the verdict falls, if the estimate stays as it is.
+
+        None where that is not known yet, or farther away than a hundred times the present size.
+        """
+        level = self.settings.alpha if alpha is None else alpha
+        design, evidence = self._design, self.evidence
+        if self.settings.method is not Method.SEQUENTIAL:
+            return float(design.planned_samples)
+        if self._withheld() is not None or not evidence.look.number:
+            return None
+        growth = evidence.look.growth_until_rejection(design, evidence.scale, level)
+        return None if growth is None else growth * float(evidence.samples.min())
+
     @property
     def design_effect(self) -> float | None:
         """By how much users' requests count less than independent ones; None where not known."""

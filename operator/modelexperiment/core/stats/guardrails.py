@@ -5,9 +5,6 @@ collects evidence that the limit is broken; while it is kept, the evidence ever 
 probability at most alpha, whenever and however often one looks. Counts (proportions, bucket
 exceedances, rates) are tested exactly, means by the normal approximation of each poll.
 
-A quantile's limit, say p95 <= T, is the limit 0.05 on the share of observations above T when T is
-an edge of the histogram. Else take the next edge above T to raise the alarm.
-
 With users as the unit, evidence comes from hash buckets (see `clusters`) and a confidence sequence
 without a start-time mixture, since requests of the same users are no evidence of their own.
 """
@@ -23,28 +20,11 @@ import numpy as np
 
 from modelexperiment.core.stats.arms import bucket_counts, request_counts
 from modelexperiment.core.stats.confidence_sequence import Array
-from modelexperiment.core.stats.design import Design, design_of
-from modelexperiment.core.stats.e_process import (
-    NODES,
-    Bernoulli,
-    Family,
-    Null,
-    Poisson,
-    unit_nodes,
-)
+from modelexperiment.core.stats.e_process import NODES, unit_nodes
 from modelexperiment.core.stats.e_process import log_factors as two_arm_factors
 from modelexperiment.core.stats.evidence import BURN_IN_OBSERVATIONS, PATIENCE, Evidence
-from modelexperiment.core.stats.model import (
-    Alternative,
-    Estimate,
-    Goal,
-    Kind,
-    Margin,
-    Poll,
-    Settings,
-    Unit,
-    require,
-)
+from modelexperiment.core.stats.limits import Limit
+from modelexperiment.core.stats.model import Estimate, Kind, Poll, Unit, require
 from modelexperiment.core.stats.state import (
     decode,
     encode,
@@ -63,90 +43,8 @@ from modelexperiment.core.stats.threshold import (
 # deviations for means. Doubled errors are 0.7, fivefold ones 1.6.
 COUNT_SCALE = 1.0
 MEAN_SCALE = 0.5
-_USER_SAMPLES = 5_000
 _VERSION = 1
 _LARGEST = 700.0
-
-
-@dataclass(frozen=True)
-class Limit:
-    """What a guardrail allows: exactly one of the four.
-
-    Attributes:
-        kind: of the metric.
-        maximum: the largest value allowed; for quantiles the share above the edge.
-        minimum: the smallest value allowed.
-        max_increase: how far the challenger may lie above the champion.
-        max_decrease: how far below.
-        unit: what was randomised.
-        buckets: hash buckets of users.
-
-    Raises:
-        ValueError: not exactly one limit is given, or it is impossible for the kind.
-    """
-
-    kind: Kind
-    maximum: float | None = None
-    minimum: float | None = None
-    max_increase: Margin | None = None
-    max_decrease: Margin | None = None
-    unit: Unit = Unit.REQUEST
-    buckets: int = 0
-
-    def __post_init__(self) -> None:
-        named = {"maximum": self.maximum, "minimum": self.minimum}
-        margins = {"max_increase": self.max_increase, "max_decrease": self.max_decrease}
-        given = [name for name, value in (named | margins).items() if value is not None]
-        require(len(given) == 1, "limit", given, "not exactly one of its four kinds")
-        for name, value in named.items():
-            if value is None:
-                continue
-            require(math.isfinite(value), name, value, "not a finite number")
-            if self.kind.is_binary:
-                require(0 < value < 1, name, value, "not between 0 and 1")
-            elif self.kind is Kind.RATE:
-                require(value > 0, name, value, "not above 0")
-        if self.unit is Unit.USER:
-            require(self.buckets >= 24, "buckets", self.buckets, "not from 24 up")
-        if self.max_decrease is not None and self.max_decrease.relative is not None:
-            size = self.max_decrease.relative
-            require(size < 100, "max_decrease", size, "not below 100 %")
-
-    @property
-    def sign(self) -> float:
-        """+1 where too high is harm, -1 where too low is."""
-        return 1.0 if self.maximum is not None or self.max_increase is not None else -1.0
-
-    @property
-    def absolute(self) -> float | None:
-        """The number that the challenger is held against; None for a limit against the champion."""
-        return self.maximum if self.maximum is not None else self.minimum
-
-    @property
-    def null(self) -> Null:
-        """The edge of what is allowed."""
-        if self.absolute is not None:
-            return Null(0.0, self.absolute)
-        margin = self.max_increase or self.max_decrease
-        assert margin is not None
-        return Null(*margin.line(self.sign))
-
-    @property
-    def family(self) -> Family:
-        """How counts are distributed."""
-        return Poisson if self.kind is Kind.RATE else Bernoulli
-
-    def design(self) -> Design:
-        """The design of the test by hash buckets."""
-        settings = Settings(
-            kind=self.kind,
-            goal=Goal.INCREASE if self.sign > 0 else Goal.DECREASE,
-            unit=Unit.USER,
-            buckets=self.buckets,
-            alternative=Alternative.ONE_SIDED,
-            sample_size=_USER_SAMPLES,
-        )
-        return replace(design_of(settings), null=self.null)
 
 
 @dataclass(frozen=True, eq=False)

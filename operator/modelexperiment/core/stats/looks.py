@@ -20,6 +20,7 @@ from modelexperiment.core.stats.model import Kind, Method, Unit
 from modelexperiment.core.stats.stratified import Summary
 
 _LEAST_P = 1e-300
+_FARTHEST = 100.0
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,18 @@ class Look:
         else:
             z = horizon.scheduled_bound(self.number, settings.looks, alpha, one_sided)
         return sequence.student_equivalent(z, self.degrees)
+
+    def growth_until_rejection(self, design: Design, scale: Array, alpha: float) -> float | None:
+        """By how much the data must grow until the null is rejected, if the estimate stays.
+
+        At least 1; None where a hundredfold is not enough. For a single, sequential comparison.
+        """
+        z, variance = (float(value) for value in self._z(design))
+        growth = np.geomspace(1.0, _FARTHEST, 2_000)
+        x = growth * float(scale) ** 2 / variance
+        evidence = sequence.log_evidence(z * np.sqrt(growth), x, design.settings.one_sided)
+        enough = np.flatnonzero(evidence >= -np.log(alpha))
+        return float(growth[enough[0]]) if enough.size else None
 
     def absolute(self, design: Design, scale: Array, alpha: float) -> tuple[Array, Array, Array]:
         """Effect, lower and upper bound in the metric's own units."""

@@ -1,0 +1,51 @@
+"""The operator as the chart installs it: its rights, and its Deployment's environment."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from localcluster import Cluster
+from tests.e2e.lab import OperatorProcess
+
+CHART = Path(__file__).parents[2] / "helm" / "modelexperiment"
+NAMESPACE = "modelexperiment-system"
+RELEASE = "modelexperiment"
+# Nothing listens there: what an unreachable Prometheus looks like.
+DEAD_PROMETHEUS = "http://127.0.0.1:1"
+
+
+def install(cluster: Cluster) -> None:
+    """`helm install`, with the settings that suit Prometheus on the same machine."""
+    cluster.helm(
+        "install",
+        RELEASE,
+        str(CHART),
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+        "--set",
+        "replicas=0",
+        "--set",
+        f"prometheus.url={cluster.prometheus_url}",
+        "--set",
+        f"prometheus.allowedUrls={{{DEAD_PROMETHEUS}}}",
+        "--set",
+        "prometheus.settle=1s",
+    )
+    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+
+
+def environment(cluster: Cluster) -> dict[str, str]:
+    """The environment that the chart's Deployment gives the operator's container."""
+    found = json.loads(cluster.kubectl("get", "deployment", RELEASE, "-n", NAMESPACE, "-o", "json"))
+    container = found["spec"]["template"]["spec"]["containers"][0]
+    given = {e["name"]: e["value"] for e in container["env"] if "value" in e}
+    # No kubelet fills these in; and the port is this machine's, not a pod's own.
+    return {**given, "POD_NAMESPACE": NAMESPACE, "METRICS_PORT": "0"}
+
+
+def start(cluster: Cluster, log: Path) -> OperatorProcess:
+    """The operator with a token of the chart's ServiceAccount."""
+    account = cluster.service_account_kubeconfig(NAMESPACE, RELEASE)
+    return OperatorProcess(account, log, **environment(cluster))

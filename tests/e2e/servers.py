@@ -1,0 +1,108 @@
+"""Model servers for the tests: they do as they are told, and know exactly what they served."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+
+
+class ModelServer:
+    """One version: answers GET /predict, counts it, and says so on /metrics.
+
+    A share of the predictions is correct, and a share is answered with 500. `restart` forgets the
+    counters, as a new process would.
+    """
+
+    def __init__(self, version: str, correct: float = 0.6, seed: int = 1) -> None:
+        self.version = version
+        self.correct = correct
+        self.failing = 0.0
+        self.delay = 0.0
+        self.served = 0
+        self._scrapes = 0
+        self.successes = 0
+        self.first_failure: float | None = None
+        self._random = random.Random(f"{version}/{seed}")
+        self._lock = threading.Lock()
+        self.restart()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        self.port = int(self._server.server_address[1])
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    @property
+    def target(self) -> str:
+        """Where Prometheus scrapes it."""
+        return f"127.0.0.1:{self.port}"
+
+    def restart(self) -> None:
+        """Begin to count from zero."""
+        with self._lock:
+            registry = CollectorRegistry()
+
+            def counter(name: str) -> Counter:
+                return Counter(name, name, ["version"], registry=registry).labels(self.version)
+
+            self._labelled = counter("fraud_labelled")
+            self._correct = counter("fraud_correct")
+            self._requests = counter("fraud_requests")
+            self._errors = counter("fraud_errors")
+            # What somebody might take for a counter: it falls at every other scrape.
+            self._wobble = Gauge("fraud_wobble", "A gauge", ["version"], registry=registry)
+            self._registry = registry
+
+    def stop(self) -> None:
+        """Close the port."""
+        self._server.shutdown()
+        self._server.server_close()
+
+    def _predict(self) -> int:
+        with self._lock:
+            self._requests.inc()
+            if self._random.random() < self.failing:
+                self._errors.inc()
+                self.first_failure = self.first_failure or time.time()
+                return 500
+            self.served += 1
+            self._labelled.inc()
+            if self._random.random() < self.correct:
+                self.successes += 1
+                self._correct.inc()
+            return 200
+
+    def _metrics(self) -> bytes:
+        with self._lock:
+            self._scrapes += 1
+            self._wobble.labels(self.version).set(100 - 50 * (self._scrapes % 2))
+            return generate_latest(self._registry)
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        model = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            wbufsize = -1
+            disable_nagle_algorithm = True
+
+            def do_GET(self) -> None:
+                status, body = 200, b""
+                if self.path == "/metrics":
+                    body = model._metrics()
+                else:
+                    if model.delay:
+                        time.sleep(model.delay)
+                    status, body = model._predict(), model.version.encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "text/plain; version=0.0.4")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: object) -> None:
+                return
+
+        return Handler
