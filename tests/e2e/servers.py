@@ -23,7 +23,7 @@ class ModelServer:
         self.failing = 0.0
         self.delay = 0.0
         self.served = 0
-        self._scrapes = 0
+        self.scrapes = 0
         self.successes = 0
         self.first_failure: float | None = None
         self._random = random.Random(f"{version}/{seed}")
@@ -76,8 +76,8 @@ class ModelServer:
 
     def _metrics(self) -> bytes:
         with self._lock:
-            self._scrapes += 1
-            self._wobble.labels(self.version).set(100 - 50 * (self._scrapes % 2))
+            self.scrapes += 1
+            self._wobble.labels(self.version).set(100 - 50 * (self.scrapes % 2))
             return generate_latest(self._registry)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:

@@ -147,6 +147,8 @@ def test_it_is_said_and_told_and_nothing_is_written(lab: Lab) -> None:
     """All cases against one lab: none of them may touch the route, so none disturbs another."""
     names = {}
     with Traffic(lab, 50):
+        # A gauge is known by its falls, and those have to be scraped first.
+        eventually(lambda: lab.servers["v1"].scrapes >= 10, "ten scrapes")
         for number, (case, (spec, *_)) in enumerate(CASES.items()):
             name = names[case] = f"bad-{number}"
             lab.apply(lab.experiment(name, **spec(lab)))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
+from modelexperiment.controller.counters import CounterReader
 from modelexperiment.core import lifecycle
-from modelexperiment.core.counting import CountingError, Growth, Reset, growth, without_base
 from modelexperiment.core.manifest import Experiment, ManifestError, parse_experiment
-from modelexperiment.core.measures import Part, guardrail_query, increments, parts_of
+from modelexperiment.core.measures import guardrail_query
 from modelexperiment.core.snapshot import Counted, Problem, Reading, Snapshot
 from modelexperiment.core.spec import Guardrail, IstioRoute
 from modelexperiment.core.status import ExperimentStatus
@@ -25,18 +24,6 @@ from modelexperiment.ports import (
 )
 from modelexperiment.settings import Settings
 
-# How far back, beyond the experiment's start, a series that has been silent is looked for.
-SILENCE = timedelta(days=1)
-
-
-def _seconds(time: datetime) -> float:
-    # The status keeps milliseconds, and so must every comparison with a sample's time.
-    return round(time.timestamp(), 3)
-
-
-def _time(seconds: float) -> datetime:
-    return datetime.fromtimestamp(round(seconds, 3), UTC)
-
 
 @dataclass(frozen=True)
 class Gatherer:
@@ -46,6 +33,11 @@ class Gatherer:
     router: TrafficRouter
     source: MetricSource
     settings: Settings
+
+    @property
+    def counters(self) -> CounterReader:
+        """Who reads the counters."""
+        return CounterReader(self.source, self.settings)
 
     async def snapshot(
         self, experiment: Experiment, status: ExperimentStatus, seen: Object, *, poll: bool
@@ -113,7 +105,7 @@ class Gatherer:
             # An edit asked for what is not supported: nothing is counted, but guardrails stay on.
             return refused, await self._readings(experiment, url, at)
         readings, counted = await asyncio.gather(
-            self._readings(experiment, url, at), self._count(experiment, status, url, at)
+            self._readings(experiment, url, at), self.counters.read(experiment, status, url, at)
         )
         return counted, readings
 
@@ -142,70 +134,6 @@ class Gatherer:
             return Reading(guardrail.name, version, None, found)
         return Reading(guardrail.name, version, found)
 
-    async def _count(
-        self, experiment: Experiment, status: ExperimentStatus, url: str, at: float
-    ) -> Counted | Problem:
-        spec = experiment.spec
-        settled = at - self.settings.prometheus_settle.total_seconds()
-        if status.counted_until is None or status.phase.ended:
-            since = until = at
-        else:
-            since = _seconds(status.counted_until)
-            until = max(since, settled)
-        start = _seconds(status.start_time) if status.start_time else since
-        washed = start + spec.analysis.washout.total_seconds()
-        counted_before = any(e.champion.samples > 0 for e in status.analysis)
-        if status.counted_until and until <= washed:
-            # Nothing of the washout is counted; the time moves on without it.
-            return Counted(_time(since), _time(until), {}, samples=True)
-        span = Span(max(since, min(washed, until)), until, start)
-        parts = parts_of(spec)
-        try:
-            grown = await asyncio.gather(
-                *(self._part(experiment, part, url, span) for part in parts)
-            )
-            lost = counted_before and any(g.series for g, _ in grown)
-            lost = lost and not any(g.known for g, _ in grown)
-            if lost:
-                grown = await asyncio.gather(
-                    *(self._part(experiment, part, url, span, lost=True) for part in parts)
-                )
-        except CountingError as error:
-            return Problem("NotACounter", str(error))
-        except QueryError as error:
-            return Problem("BadQuery", str(error))
-        except UnavailableError as error:
-            return Problem("PrometheusUnreachable", str(error), bad_input=False)
-        return _counted(_time(since), _time(until), experiment, parts, grown, lost)
-
-    async def _part(
-        self, experiment: Experiment, part: Part, url: str, span: Span, *, lost: bool = False
-    ) -> tuple[Growth, bool]:
-        """What one counter grew by, and whether it has any series of the champion's."""
-        spec = experiment.spec
-        lookback = self.settings.prometheus_lookback.total_seconds()
-        window = span.until - span.since + lookback
-        query = part.query(spec.versions, window)
-        series = await self.source.samples(url, query, span.until)
-        earlier = {}
-        if without_base(series, span.since):
-            silence = span.since - span.start + SILENCE.total_seconds()
-            last = f"last_over_time({part.query(spec.versions, silence)})"
-            earlier = await self.source.last_values(url, last, span.since)
-        found = growth(
-            series, span.since, span.until, [part.version_label], earlier, history_lost=lost
-        )
-        return found, (spec.champion_version,) in found.by_group
-
-
-@dataclass(frozen=True)
-class Span:
-    """What is counted: samples in (since, until], seconds since 1970."""
-
-    since: float
-    until: float
-    start: float
-
 
 def _bad_query(where: str, error: Exception) -> Problem:
     return Problem("BadQuery", f"{where}: {error}")
@@ -216,36 +144,6 @@ def _unreadable(experiment: Experiment, problem: Problem) -> tuple[Reading, ...]
         Reading(guardrail.name, version, None, "", problem)
         for guardrail in experiment.spec.guardrails
         for version in experiment.spec.versions
-    )
-
-
-def _counted(
-    since: datetime,
-    until: datetime,
-    experiment: Experiment,
-    parts: Sequence[Part],
-    grown: Sequence[tuple[Growth, bool]],
-    lost: bool,
-) -> Counted:
-    totals: dict[tuple[str, str, str], float] = {}
-    resets: list[Reset] = []
-    for part, (found, _) in zip(parts, grown, strict=True):
-        resets += found.resets
-        for (version,), value in found.by_group.items():
-            totals[part.metric, part.letter, version] = value
-    silent = tuple(
-        f"{part.field}: {part.selector.select()}"
-        for part, (_, seen) in zip(parts, grown, strict=True)
-        if not seen
-    )
-    return Counted(
-        since=since,
-        until=until,
-        increments=increments(totals),
-        samples=any(value > 0 for value in totals.values()) or lost,
-        resets=tuple(resets),
-        silent=silent,
-        history_lost=lost,
     )
 
 

@@ -119,6 +119,11 @@ def observe(spec: ExperimentSpec, comparisons: Comparisons, counted: Counted) ->
     }
 
 
+def new_phase(comparisons: Comparisons) -> Comparisons:
+    """Count what waits for more samples under the split that it was seen under."""
+    return {key: comparison.new_phase() for key, comparison in comparisons.items()}
+
+
 def _rounded(value: float, digits: int = 5) -> float:
     return float(f"{value:.{digits}g}")
 

@@ -76,13 +76,15 @@ def growth(
     earlier: Mapping[Labels, float],
     *,
     history_lost: bool = False,
+    strict: bool = False,
 ) -> Growth:
     """Count what each group's counters grew by in (since, until].
 
     `series` holds samples from before `since` on; `earlier` the last value before that of series
     that have none there. A series in neither is new and counts from zero, except where Prometheus
     lost its history: then its first value says nothing about this span. CountingError on a value
-    that no counter can have.
+    that no counter can have, and where `strict` on a series that falls again and again: once an
+    experiment is on, every fall counts as a restart, or the count would stand still.
     """
     totals: dict[tuple[str, ...], float] = defaultdict(float)
     resets: list[Reset] = []
@@ -92,7 +94,7 @@ def growth(
         base = _base(one, since, earlier)
         known += base is not None
         after = [value for time, value in one.samples if since < time <= until]
-        _check(one, after)
+        _check(one, after if base is None else [base, *after])
         key = tuple(one.label(name) for name in group_by)
         totals[key] += 0.0
         if not after:
@@ -100,6 +102,8 @@ def growth(
         if base is None:
             base = after[0] if history_lost else 0.0
         grown, fallen = _climb(one, [base, *after])
+        if strict and len(fallen) >= NOT_A_COUNTER:
+            raise _not_a_counter(fallen)
         totals[key] += grown
         resets += fallen
     return Growth(dict(totals), tuple(resets), count, known)
@@ -124,9 +128,12 @@ def _climb(one: Series, values: Sequence[float]) -> tuple[float, list[Reset]]:
             total += after
         else:
             total += after - before
-    if len(resets) >= NOT_A_COUNTER:
-        raise CountingError(
-            f"{one} fell {len(resets)} times (last from {resets[-1].before:g} to "
-            f"{resets[-1].after:g}): it is not a counter"
-        )
     return total, resets
+
+
+def _not_a_counter(fallen: Sequence[Reset]) -> CountingError:
+    last = fallen[-1]
+    return CountingError(
+        f"{last.series} fell {len(fallen)} times (last from {last.before:g} to {last.after:g}): "
+        "it is not a counter"
+    )

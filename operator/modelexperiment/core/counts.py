@@ -6,12 +6,13 @@ write that fails if anybody else wrote in between. So no observation is lost or 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from modelexperiment.core import analysis, planning, sample_ratio
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
-from modelexperiment.core.snapshot import Counted
+from modelexperiment.core.snapshot import Counted, Problem
 
 # Without any sample the time is moved on this seldom: it keeps the next query's window short,
 # and a status that says nothing new is not written.
@@ -23,13 +24,27 @@ def count(draft: Draft) -> None:
     counted = draft.snapshot.counted
     if not isinstance(counted, Counted) or counted.since != draft.status.counted_until:
         return
+    if not (counted.samples or counted.resets) and counted.until - counted.since < IDLE:
+        return
+    before = draft.status
+    try:
+        _take_in(draft, counted)
+    except ValueError as why:
+        draft.status = before
+        # Safety goes on: a rollback must not wait for counters that are none.
+        text = f"a counter gave what its metric can't have: {why}"
+        draft.snapshot = replace(draft.snapshot, counted=Problem("ImpossibleCount", text))
+        return
     for reset in counted.resets:
         text = f"{reset.series} fell from {reset.before:g} to {reset.after:g}"
         draft.tell(Reason.COUNTER_RESET, f"{text}: counted as a restart from zero")
-    if not counted.samples and counted.until - counted.since < IDLE:
-        return
+
+
+def _take_in(draft: Draft, counted: Counted) -> None:
     spec, memory = draft.spec, draft.status.memory
     comparisons = analysis.restore(spec, memory.comparisons, memory.fingerprints)
+    if memory.split_since and memory.split_since > counted.since:
+        comparisons = analysis.new_phase(comparisons)
     comparisons = analysis.observe(spec, comparisons, counted)
     draft.remember(
         comparisons=analysis.save(comparisons),

@@ -69,7 +69,7 @@ Duration = Annotated[
             # A rule in place of a pattern: its message says what to write.
             "maxLength": _DURATION_LENGTH,
             "x-kubernetes-validations": [
-                {"rule": f"self.matches('{DURATION_PATTERN}')", "message": _DURATION_MESSAGE}
+                {"rule": f"self.matches(r'{DURATION_PATTERN}')", "message": _DURATION_MESSAGE}
             ],
         }
     ),

@@ -20,7 +20,7 @@ def bounds(guardrail: Guardrail, champion: float | None) -> tuple[float | None, 
     increase = guardrail.max_increase
     if increase is not None and champion is not None:
         allowed = (
-            champion * (1 + increase.relative / 100)
+            champion + abs(champion) * increase.relative / 100
             if increase.relative is not None
             else champion + (increase.absolute or 0.0)
         )

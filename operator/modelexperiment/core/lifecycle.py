@@ -123,10 +123,26 @@ def take_edits(draft: Draft) -> None:
             f"{before} became {rollout.format_split(spec.split)}: a new phase of the count",
         )
         draft.remember(split=_arms(spec.split), split_since=draft.snapshot.now)
+    _start_changed_metrics_anew(draft)
+
+
+def _start_changed_metrics_anew(draft: Draft) -> None:
+    """Forget what was seen of a metric that is now another one, or that is gone."""
+    spec, known = draft.spec, draft.status.memory.fingerprints
     prints = {m.name: analysis.fingerprint(spec, m) for m in spec.metrics}
+    if known == prints:
+        return
     for name, value in prints.items():
-        if status.memory.fingerprints.get(name, value) != value:
+        if known.get(name, value) != value:
             draft.tell(Reason.METRIC_RESTARTED, f"metric {name} has changed and starts anew")
+    kept = {name for name, value in prints.items() if known.get(name) == value}
+    saved: dict[str, object] = draft.status.memory.comparisons or {}
+    draft.remember(
+        fingerprints=prints,
+        comparisons={key: state for key, state in saved.items() if key.split("/")[0] in kept},
+    )
+    # A verdict from the old numbers would be one about a question that nobody asks any more.
+    draft.update(analysis=[e for e in draft.status.analysis if e.metric in kept], plan=None)
 
 
 def _split_of(arms: list[RoutedArm]) -> rollout.Split:

@@ -10,7 +10,8 @@ from modelexperiment.core.measures import kind_of
 from modelexperiment.core.spec import ExperimentSpec, Role
 from modelexperiment.core.status import ExperimentStatus, MetricAnalysis, SamplePlan
 
-_BINARY = ("proportion", "quantile")
+# Later than this is as good as never, and may lie beyond what a date can say.
+LONGEST = timedelta(days=10 * 365)
 
 
 def needed_per_arm(
@@ -73,6 +74,9 @@ def sample_plan(spec: ExperimentSpec, status: ExperimentStatus, now: datetime) -
     elapsed = (now - (status.start_time or now)).total_seconds()
     per_second = so_far / elapsed if elapsed > 0 else 0.0
     seconds = stats.eta(needed, so_far, per_second) if needed is not None else None
+    if needed is not None and seconds is not None and seconds > LONGEST.total_seconds():
+        message = f"{needed:,} samples per arm take over {LONGEST.days // 365} years at this rate"
+        seconds = None
     return SamplePlan(
         samples_needed=needed,
         samples_so_far=so_far,

@@ -17,6 +17,7 @@ _MATCHER = re.compile(
     r"""(?P<value>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')\s*(?P<comma>,|$)""",
     re.S,
 )
+_SPECIAL = re.compile(r"[\"'`\n]")
 _PLACEHOLDER = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 
 
@@ -26,9 +27,9 @@ def quote(value: str) -> str:
 
 
 def _escape(value: str) -> str:
-    # PromQL's strings have Go's escapes: every other character may stand for itself.
-    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("'", "\\'")
-    return escaped.replace("\n", "\\n")
+    # By code, since the other kind of quote may not be escaped by a backslash: a query's author
+    # chooses the quotes, and this must do in all of them.
+    return _SPECIAL.sub(lambda found: f"\\x{ord(found[0]):02x}", value.replace("\\", "\\\\"))
 
 
 def any_of(values: Iterable[str]) -> str:

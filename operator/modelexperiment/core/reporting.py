@@ -209,7 +209,7 @@ def _summary(draft: Draft) -> Summary:
         p_value=f"{lead.p_value:.2g}" if lead and lead.p_value is not None else "",
         samples=f"{lead.champion.samples:.0f} / {lead.challenger.samples:.0f}" if lead else "",
         guardrails=_guardrail_column(status),
-        eta=_eta_column(status, draft.snapshot.now),
+        eta=_eta_column(status),
         reason=_reason_column(draft),
     )
 
@@ -235,13 +235,13 @@ def _guardrail_column(status: ExperimentStatus) -> str:
     return ", ".join(words)
 
 
-def _eta_column(status: ExperimentStatus, now: datetime) -> str:
+def _eta_column(status: ExperimentStatus) -> str:
     if status.phase.ended:
         return "done"
-    if status.plan is None or status.plan.eta is None:
+    if status.plan is None or status.plan.eta is None or status.counted_until is None:
         return ""
-    left = status.plan.eta - now
-    # To two digits of what is left: a column that changes every second says no more.
+    # From the last count on: as time goes by without one, nothing new can be said.
+    left = status.plan.eta - status.counted_until
     return f"~{format_duration(left)}" if left.total_seconds() > 60 else "~1m"
 
 

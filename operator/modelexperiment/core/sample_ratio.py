@@ -42,8 +42,11 @@ def _restored(draft: Draft, shares: dict[str, float]) -> stats.SampleRatio:
     if memory.sample_ratio is None:
         return stats.SampleRatio.start(shares)
     ratio = stats.SampleRatio.from_state(memory.sample_ratio)
-    same = memory.ratio_split == memory.split
-    return ratio if same else ratio.new_phase(shares)
+    if memory.ratio_split == memory.split:
+        return ratio
+    # The shares of other arms can't be compared with what these got: the check starts anew.
+    same_arms = set(ratio.names) == shares.keys()
+    return ratio.new_phase(shares) if same_arms else stats.SampleRatio.start(shares)
 
 
 def _report(draft: Draft, ratio: stats.SampleRatio) -> None:

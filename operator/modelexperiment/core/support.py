@@ -5,6 +5,7 @@ Such a spec is refused with a condition that names the field. It is never silent
 
 from __future__ import annotations
 
+from modelexperiment.core.analysis import settings_for
 from modelexperiment.core.measures import kind_of, parts_of
 from modelexperiment.core.snapshot import Problem
 from modelexperiment.core.spec import ExperimentSpec
@@ -45,4 +46,9 @@ def unsupported(spec: ExperimentSpec) -> Problem | None:
         parts_of(spec)
     except ValueError as why:
         return Problem("BadSelector", str(why))
+    try:
+        for metric in spec.metrics:
+            settings_for(spec, metric, spec.challengers[0])
+    except ValueError as why:
+        return Problem("BadAnalysis", f"spec.analysis: {why}")
     return None

@@ -27,6 +27,8 @@ from modelexperiment.core.stats.confidence_sequence import Array
 
 MINIMUM_BUCKETS = 24
 DOMINATING_SHARE = 0.1
+# With fewer requests in an arm, a share says nothing about users yet.
+_SHARE_SAMPLES = 500.0
 _DIGITS = 9
 
 
@@ -85,6 +87,9 @@ class Clusters:
 
     @property
     def largest_share(self) -> Array:
-        """The share of an arm's requests that its largest bucket has, shape (..., 2)."""
-        total = np.maximum(self.samples.sum(-1), 1.0)
+        """The share of an arm's requests that its largest bucket has, shape (..., 2).
+
+        An arm with few requests is taken to have at least 500.
+        """
+        total = np.maximum(self.samples.sum(-1), _SHARE_SAMPLES)
         return np.asarray(self.samples.max(-1) / total)

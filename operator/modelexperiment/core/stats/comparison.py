@@ -173,20 +173,18 @@ class Comparison:
             missing = self._missing_label()
             if missing is not None:
                 return missing
+        if settings.method is not Method.SEQUENTIAL and not evidence.look.number:
+            return self._not_reached()
+        if self._design.exact:
+            return None if evidence.log_e.any() else self._untested()
+        if not evidence.look.number:
+            return self._cold()
         for arm, (bucket, share) in self.dominating.items():
             return (
                 f"Bucket {bucket} has {share:.0%} of the {arm}'s requests; where one bucket or "
                 f"user dominates, no method gives an honest verdict."
             )
-        if settings.method is not Method.SEQUENTIAL and not evidence.look.number:
-            return self._not_reached()
-        if self._design.exact:
-            return None if self._tested else self._too_few("together", BURN_IN_EVENTS)
-        return None if evidence.look.number else self._cold()
-
-    @property
-    def _tested(self) -> bool:
-        return bool(self.evidence.log_e.any())
+        return None
 
     def _missing_label(self) -> str | None:
         if not self.settings.buckets:
@@ -220,7 +218,7 @@ class Comparison:
             active = int(evidence.clusters.active.min())
             return f"Users of only {active} hash buckets were seen; {MINIMUM_BUCKETS} are needed."
         if kind is not Kind.MEAN:
-            return self._too_few("each", BURN_IN_EVENTS)
+            return f"There are not yet {BURN_IN_EVENTS} {self._events} in each arm."
         if (evidence.samples < BURN_IN_OBSERVATIONS).any():
             return f"The smaller arm has {seen}; {BURN_IN_OBSERVATIONS} are needed."
         if np.isnan(evidence.strata.variance).any() and not self._design.buckets:
@@ -231,10 +229,17 @@ class Comparison:
             )
         return "All observations were equal so far, so there is nothing to judge."
 
-    def _too_few(self, scope: str, needed: int) -> str:
-        what = "successes and failures" if self.settings.kind.is_binary else "events"
-        arms = "both arms together" if scope == "together" else "each arm"
-        return f"There are not yet {needed} {what} in {arms}, and a poll after them."
+    def _untested(self) -> str:
+        if not np.isnan(self.evidence.effect_scale):
+            return "The first poll sets the base of the test; the verdict begins with the next one."
+        return (
+            f"There are not yet {BURN_IN_EVENTS} {self._events} in both arms together, which set "
+            f"the base of the test."
+        )
+
+    @property
+    def _events(self) -> str:
+        return "successes and failures" if self.settings.kind.is_binary else "events"
 
     def to_state(self) -> dict[str, Any]:
         """The whole memory as a JSON object; what is all zero is not written."""

@@ -241,6 +241,8 @@ class Settings:
         require(math.isfinite(self.baseline), "baseline", self.baseline, "not a finite number")
         if self.kind.is_binary:
             require(0 < self.baseline < 1, "baseline", self.baseline, "not between 0 and 1")
+        elif self.kind is Kind.RATE:
+            require(self.baseline > 0, "baseline", self.baseline, "not above 0")
 
     @property
     def one_sided(self) -> bool:
@@ -280,8 +282,14 @@ class Interval:
 class Result:
     """What a comparison says now.
 
+    The p-value of a proportion or a rate is exact, its interval is asymptotic and needs ten
+    successes and ten failures in each arm, and so they come from two engines: rare events may be
+    significant before they have an interval, and close to alpha the two may differ.
+
     Attributes:
-        absolute: the effect in the metric's own units.
+        champion: the champion's samples and value.
+        challenger: the challenger's.
+        absolute: the effect in the metric's own units; None while there is no honest interval.
         relative: the effect in percent of the champion's value.
         p_value: the smallest alpha at which the null is rejected by now. It never rises.
         significant: whether ``p_value`` is at most alpha, and nothing withholds the verdict.

@@ -10,6 +10,9 @@ The variance of d is ``sum w_j^2 (v_aj + v_bj) / (sum w_j)^2`` with v_gj the est
 the arm's mean in the poll. Where no sum of squares is known, it is taken from the scatter of the
 d_j around d instead.
 
+Within a poll of n requests a random split is uneven by chance, which costs 1/n of the information:
+nothing to speak of from fifty requests a poll on.
+
 Arrays have any leading axes; the last one, of length 2, is the arm: champion, challenger.
 """
 

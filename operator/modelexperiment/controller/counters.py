@@ -1,0 +1,150 @@
+"""Reads what the metrics' counters grew by since the last poll, exactly.
+
+Samples younger than `prometheus_settle` are left for the next poll: a scrape is stored under the
+time at which it began, so one that is still under way would later stand before `countedUntil` and
+be lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from modelexperiment.core.counting import CountingError, Growth, Reset, growth, without_base
+from modelexperiment.core.manifest import Experiment
+from modelexperiment.core.measures import Part, increments, parts_of
+from modelexperiment.core.snapshot import Counted, Problem
+from modelexperiment.core.status import ExperimentStatus
+from modelexperiment.ports import MetricSource, QueryError, UnavailableError
+from modelexperiment.settings import Settings
+
+# How far back, beyond the experiment's start, a series that has been silent is looked for.
+SILENCE = timedelta(days=1)
+
+
+def _seconds(time: datetime) -> float:
+    # The status keeps milliseconds, and so must every comparison with a sample's time.
+    return round(time.timestamp(), 3)
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(round(seconds, 3), UTC)
+
+
+@dataclass(frozen=True)
+class Span:
+    """What is counted: samples in (since, until], seconds since 1970."""
+
+    since: float
+    until: float
+    start: float
+    """When the experiment began."""
+    probe: bool = False
+    """Whether this only looks if there are counters at all, before the experiment starts."""
+
+
+@dataclass(frozen=True)
+class CounterReader:
+    """Reads raw samples through a MetricSource."""
+
+    source: MetricSource
+    settings: Settings
+
+    async def read(
+        self, experiment: Experiment, status: ExperimentStatus, url: str, at: float
+    ) -> Counted | Problem:
+        """Count since the last poll; of an experiment that is not on, only look.
+
+        `at` is Prometheus' own time, so that no other clock matters.
+        """
+        if status.counted_until is None or status.phase.ended:
+            window = self.settings.prometheus_lookback.total_seconds()
+            return await self._read(experiment, url, Span(at - window, at, at, probe=True))
+        since = _seconds(status.counted_until)
+        until = max(since, at - self.settings.prometheus_settle.total_seconds())
+        start = _seconds(status.start_time) if status.start_time else since
+        washed = start + experiment.spec.analysis.washout.total_seconds()
+        if until <= washed and washed > start:
+            # Nothing of the washout is counted; the time moves on without it.
+            return Counted(_time(since), _time(until), {}, samples=True)
+        counted_before = any(e.champion.samples > 0 for e in status.analysis)
+        span = Span(max(since, min(washed, until)), until, start)
+        counted = await self._read(experiment, url, span, counted_before=counted_before)
+        if isinstance(counted, Counted) and span.since != since:
+            return Counted(_time(since), counted.until, counted.increments, samples=True)
+        return counted
+
+    async def _read(
+        self, experiment: Experiment, url: str, span: Span, *, counted_before: bool = False
+    ) -> Counted | Problem:
+        parts = parts_of(experiment.spec)
+
+        async def read_all(lost: bool) -> list[Growth]:
+            reads = (self._part(experiment, part, url, span, lost) for part in parts)
+            return list(await asyncio.gather(*reads))
+
+        try:
+            grown = await read_all(lost=False)
+            seen, known = any(g.series for g in grown), any(g.known for g in grown)
+            lost = counted_before and seen and not known
+            if lost:
+                grown = await read_all(lost=True)
+        except CountingError as error:
+            return Problem("NotACounter", str(error))
+        except QueryError as error:
+            return Problem("BadQuery", str(error))
+        except UnavailableError as error:
+            return Problem("PrometheusUnreachable", str(error), bad_input=False)
+        return _counted(experiment, span, parts, grown, lost)
+
+    async def _part(
+        self, experiment: Experiment, part: Part, url: str, span: Span, lost: bool
+    ) -> Growth:
+        """What one counter grew by, by version."""
+        versions = experiment.spec.versions
+        window = span.until - span.since
+        if not span.probe:
+            window += self.settings.prometheus_lookback.total_seconds()
+        series = await self.source.samples(url, part.query(versions, window), span.until)
+        earlier = {}
+        if not span.probe and without_base(series, span.since):
+            silence = span.since - span.start + SILENCE.total_seconds()
+            last = f"last_over_time({part.query(versions, silence)})"
+            earlier = await self.source.last_values(url, last, span.since)
+        return growth(
+            series,
+            span.since,
+            span.until,
+            [part.version_label],
+            earlier,
+            history_lost=lost or span.probe,
+            strict=span.probe,
+        )
+
+
+def _counted(
+    experiment: Experiment, span: Span, parts: Sequence[Part], grown: Sequence[Growth], lost: bool
+) -> Counted:
+    totals: dict[tuple[str, str, str], float] = {}
+    resets: list[Reset] = []
+    for part, found in zip(parts, grown, strict=True):
+        resets += found.resets
+        for (version,), value in found.by_group.items():
+            totals[part.metric, part.letter, version] = value
+    champion = experiment.spec.champion_version
+    silent = tuple(
+        f"{part.field}: {part.selector.select()}"
+        for part, found in zip(parts, grown, strict=True)
+        if (champion,) not in found.by_group
+    )
+    return Counted(
+        since=_time(span.since),
+        until=_time(span.until),
+        increments=increments(totals),
+        samples=any(value > 0 for value in totals.values()) or lost,
+        resets=() if span.probe else tuple(resets),
+        silent=silent,
+        history_lost=lost,
+    )
