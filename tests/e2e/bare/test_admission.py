@@ -92,7 +92,7 @@ class TestRoute:
         self, cluster: Cluster, namespace: str, stored: Manifest, phase: str
     ) -> None:
         self.enter(cluster, namespace, phase)
-        with pytest.raises(ClusterError, match="spec.route is immutable once the experiment has"):
+        with pytest.raises(ClusterError, match="immutable once the experiment has started"):
             self.move(cluster, stored)
 
     def test_does_not_hold_back_the_split(

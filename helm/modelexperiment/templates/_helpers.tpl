@@ -1,0 +1,72 @@
+{{- define "modelexperiment.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* 63 characters: the length of a label's value, and of a Service's name. */}}
+{{- define "modelexperiment.fullname" -}}
+{{- $name := include "modelexperiment.name" . }}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" }}
+{{- else if contains $name .Release.Name }}
+{{- .Release.Name | trunc 63 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 63 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "modelexperiment.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "modelexperiment.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "modelexperiment.labels" -}}
+{{ include "modelexperiment.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "modelexperiment.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "modelexperiment.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "modelexperiment.image" -}}
+{{- if .Values.image.digest }}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest }}
+{{- else }}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) }}
+{{- end }}
+{{- end }}
+
+{{/* The operator as the subject of a binding. */}}
+{{- define "modelexperiment.subjects" -}}
+- kind: ServiceAccount
+  name: {{ include "modelexperiment.serviceAccountName" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end }}
+
+{{/* What the operator may do in a namespace that it serves, and no more than it does. */}}
+{{- define "modelexperiment.rules" -}}
+# Finalizers are set by a patch.
+- apiGroups: [experiments.mlops.dev]
+  resources: [modelexperiments]
+  verbs: [get, list, watch, patch]
+# The status is replaced as a whole, under its resourceVersion.
+- apiGroups: [experiments.mlops.dev]
+  resources: [modelexperiments/status]
+  verbs: [update]
+# The destinations of one http route are patched; VirtualServices are never made nor deleted.
+- apiGroups: [networking.istio.io]
+  resources: [virtualservices]
+  verbs: [get, list, watch, patch]
+- apiGroups: [networking.istio.io]
+  resources: [destinationrules]
+  verbs: [list]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
+{{- end }}
