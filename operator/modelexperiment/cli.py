@@ -6,9 +6,12 @@ Exit codes: 0 fine, 1 the answer is no, 2 bad input; an error is one line on sta
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
+from modelexperiment.commands import plan, replay, simulate
+from modelexperiment.commands.files import InputError
 from modelexperiment.settings import SettingsError, read_settings
 
 
@@ -27,6 +30,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the operator; settings come from the environment")
     run.set_defaults(do=_run)
+    for command in (plan, replay, simulate):
+        command.add(commands)
     return parser
 
 
@@ -35,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.do(arguments))
-    except SettingsError as error:
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; Python must not complain at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (SettingsError, InputError) as error:
         print(f"modelexperiment: {error}", file=sys.stderr)
         return 2

@@ -120,7 +120,7 @@ class Operator:
         namespaces = self.settings.watch_namespaces
         watch = kopf.operator(
             registry=build_registry(self.queue, Watched()),
-            settings=build_settings(),
+            settings=build_settings(clusterwide=not namespaces),
             ready_flag=self.watching,
             stop_flag=stop,
             clusterwide=not namespaces,

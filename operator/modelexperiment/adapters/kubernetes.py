@@ -7,6 +7,7 @@ wrote in between, or the server does not answer as it should.
 from __future__ import annotations
 
 import logging
+import os
 import uuid
 from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -37,6 +38,9 @@ class NotFoundError(Exception):
 async def connect() -> client.ApiClient:
     """A client by KUBECONFIG, or by the pod's ServiceAccount."""
     configuration = client.Configuration()
+    if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        return client.ApiClient(configuration)
     await config.load_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     return client.ApiClient(configuration)
 

@@ -64,9 +64,11 @@ def build_registry(queue: DueQueue, watched: Watched) -> kopf.OperatorRegistry:
     return registry
 
 
-def build_settings() -> kopf.OperatorSettings:
+def build_settings(*, clusterwide: bool) -> kopf.OperatorSettings:
     """kopf's settings: watching only. Events, finalizers and leadership are the operator's own."""
     settings = kopf.OperatorSettings()
+    # In its own namespaces only, the operator may not look at the cluster's CRDs and namespaces.
+    settings.scanning.disabled = not clusterwide
     settings.posting.enabled = False
     settings.peering.standalone = True
     # A watch that has silently stalled is opened anew after this time.

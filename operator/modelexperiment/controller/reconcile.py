@@ -43,6 +43,7 @@ RETRY = 1.0
 LONGEST_RETRY = 30.0
 # What keeps an experiment from starting is looked for this often, whatever its interval.
 WAITING = 5.0
+SHORTEST_INTERVAL = 1.0
 
 
 @dataclass
@@ -99,7 +100,7 @@ class Reconciler:
             # The CRD refuses such a spec; one that was stored under an older CRD may be here.
             _log.error("%s: %s", key, error, extra={"experiment": str(key)})
             return LONGEST_RETRY
-        interval = experiment.spec.analysis.interval.total_seconds()
+        interval = max(SHORTEST_INTERVAL, experiment.spec.analysis.interval.total_seconds())
         # What keeps an experiment from starting is looked at whole, or not said at all.
         poll = time.monotonic() >= pace.due or not before.phase.started
         with self.telemetry.poll(poll):

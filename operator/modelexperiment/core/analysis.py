@@ -111,12 +111,35 @@ def observe(spec: ExperimentSpec, comparisons: Comparisons, counted: Counted) ->
     def arm(metric: str, version: str) -> stats.Increment:
         return counted.increments.get((metric, version), nothing)
 
+    champion = spec.champion_version
     return {
         (metric, challenger): comparison.observe(
-            stats.Poll(arm(metric, spec.champion_version), arm(metric, challenger))
+            stats.Poll(
+                arm(metric, champion),
+                arm(metric, challenger),
+                *_buckets(counted, metric, champion, challenger),
+            )
         )
         for (metric, challenger), comparison in comparisons.items()
     }
+
+
+Buckets = Mapping[int, stats.Increment]
+
+
+def _buckets(
+    counted: Counted, metric: str, champion: str, challenger: str
+) -> tuple[Buckets | None, Buckets | None]:
+    """Both arms' increments by bucket; an arm without any in this poll has none of them."""
+    found = [counted.buckets.get((metric, version)) for version in (champion, challenger)]
+    if found == [None, None]:
+        return None, None
+    return found[0] or {}, found[1] or {}
+
+
+def merge_increments(one: stats.Increment | None, other: stats.Increment) -> stats.Increment:
+    """Add two increments of the same arm."""
+    return other if one is None else one + other
 
 
 def new_phase(comparisons: Comparisons) -> Comparisons:

@@ -106,7 +106,8 @@ def _evidence(spec: ExperimentSpec, entry: MetricAnalysis) -> str:
 
 def percent(value: float) -> str:
     """A signed number of percent, with as many decimals as one reads."""
-    return f"{value:+.0f} %" if abs(value) >= 99.5 else f"{value:+.1f} %"
+    # Adding nothing turns -0.0 into 0.0.
+    return f"{value:+.0f} %" if abs(value) >= 99.5 else f"{round(value, 1) + 0.0:+.1f} %"
 
 
 def _lift_action(spec: ExperimentSpec, entry: MetricAnalysis) -> Action:

@@ -15,7 +15,13 @@ LONGEST = timedelta(days=10 * 365)
 
 
 def needed_per_arm(
-    spec: ExperimentSpec, challenger: str, baseline: float, effect: stats.Margin | None = None
+    spec: ExperimentSpec,
+    challenger: str,
+    baseline: float,
+    effect: stats.Margin | None = None,
+    *,
+    spread: float | None = None,
+    design_effect: float = 1.0,
 ) -> stats.SampleSize:
     """Samples for champion and challenger that find the effect, by the spec's method and power.
 
@@ -34,12 +40,13 @@ def needed_per_arm(
         other = min(max(other, 1e-9), 1 - 1e-9)
     return stats.sample_size(
         effect=size,
-        champion_variance=stats.sample_variance(kind, baseline),
-        challenger_variance=stats.sample_variance(kind, max(other, 0.0)),
+        champion_variance=stats.sample_variance(kind, baseline, spread),
+        challenger_variance=stats.sample_variance(kind, max(other, 0.0), spread),
         alpha=spec.analysis.alpha / len(spec.challengers),
         power=spec.analysis.power,
         ratio=ratio_of(spec, challenger),
         method=METHODS[spec.analysis.method],
+        design_effect=design_effect,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from modelexperiment.core import conditions, lifecycle
 from modelexperiment.core.conditions import ConditionType, condition
@@ -120,7 +120,7 @@ def _ratio(draft: Draft) -> Condition | None:
         draft.snapshot.now,
         draft.status.sample_ratio,
     )
-    if ratio is None:
+    if ratio is None or not ratio.observed:
         message = "judged from the first poll on; send traffic"
         return condition(type_, None, "NoDataYet", message, now)
     if ratio.mismatch:
@@ -242,7 +242,8 @@ def _eta_column(status: ExperimentStatus) -> str:
         return ""
     # From the last count on: as time goes by without one, nothing new can be said.
     left = status.plan.eta - status.counted_until
-    return f"~{format_duration(left)}" if left.total_seconds() > 60 else "~1m"
+    minutes = max(1, round(left.total_seconds() / 60))
+    return f"~{format_duration(timedelta(minutes=minutes))}"
 
 
 def _reason_column(draft: Draft) -> str:

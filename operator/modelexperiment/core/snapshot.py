@@ -44,6 +44,8 @@ class Counted:
     until: datetime
     increments: Mapping[tuple[str, str], Increment]
     """By (metric, modelVersion)."""
+    buckets: Mapping[tuple[str, str], Mapping[int, Increment]] = field(default_factory=dict)
+    """The same again by hash bucket, where the counters carry the bucket's label."""
     samples: bool = True
     """Whether there was any sample in the span."""
     resets: tuple[Reset, ...] = ()

@@ -10,10 +10,14 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer, WithJsonSchema
 
 from modelexperiment.core.fields import Model, ModelVersion, Time
 from modelexperiment.core.spec import Role
+
+
+def _whole(value: float) -> float | int:
+    return int(value) if value.is_integer() else value
 
 
 class Phase(StrEnum):
@@ -116,7 +120,7 @@ class RoutedArm(Model):
 class ArmEstimate(Model):
     """What was seen of one version."""
 
-    samples: float
+    samples: Annotated[float, PlainSerializer(_whole), WithJsonSchema({"type": "number"})]
     """How many trials, observations or requests."""
     estimate: float | None = None
     """The metric's value."""

@@ -61,7 +61,7 @@ class Analysis(Model):
     baseline: float | None = None
     """Prior guess of the champion's value, for planning before the first data."""
     interval: Duration = parse_duration("15s")
-    """Time between polls."""
+    """Time between polls, at least 1s."""
     guardrail_timeout: Duration = parse_duration("5m")
     """How long a guardrail may be without data before onGuardrailTimeout."""
     on_guardrail_timeout: TimeoutAction = TimeoutAction.ROLLBACK

@@ -2,8 +2,9 @@
 
 A mixture's prior N(0, tau^2) decides when the test is sharpest. It is tuned to the planned sample
 size: where that is reached, the information ``tau^2 / SE^2`` is the one of
-`confidence_sequence.tuned_information`. Without a planned size, the one that ``minimum_effect``
-would need is planned; without either, 10,000 samples an arm.
+`confidence_sequence.tuned_information`. Without a planned size it is tuned to the one at which a
+single look would find ``minimum_effect``; to be sharp that early finds larger effects sooner and
+costs nothing later. Without either, to 10,000 samples an arm.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from scipy import stats
 from modelexperiment.core.stats.confidence_sequence import Array, tuned_information
 from modelexperiment.core.stats.e_process import Bernoulli, Family, Null, Poisson, unit_nodes
 from modelexperiment.core.stats.model import Kind, Method, Settings, Unit
-from modelexperiment.core.stats.planning import multiplier, sample_size, sample_variance
+from modelexperiment.core.stats.planning import sample_size, sample_variance
 
 UNPLANNED_SAMPLES = 10_000
 
@@ -36,7 +37,7 @@ class Design:
         information: ``tau^2 / SE^2`` where the tests are tuned to be sharpest.
         planned_samples: of the smaller arm; 0 where none are planned.
         planned_weight: ``n_a n_b / (n_a + n_b)`` at the planned size; 0 where none is planned.
-        z_squared: the squared effect over its variance at the size that the minimum effect needs.
+        z_squared: of the minimum effect over its standard error, where a single look finds it.
     """
 
     settings: Settings
@@ -97,7 +98,7 @@ def design_of(settings: Settings) -> Design:
         information=tuned_information(2.0 * alpha if one_sided else alpha),
         planned_samples=planned,
         planned_weight=planned * settings.ratio / (1.0 + settings.ratio),
-        z_squared=float(z**2) * multiplier(Method.SEQUENTIAL, alpha, power, one_sided),
+        z_squared=float(z**2),
     )
 
 

@@ -219,7 +219,8 @@ class Settings:
         if self.sample_size is not None:
             require(self.sample_size >= 2, "sample_size", self.sample_size, "not from 2 up")
         elif self.method is not Method.SEQUENTIAL:
-            known = self.minimum_effect is not None and self.baseline is not None
+            effect = self.minimum_effect
+            known = effect is not None and effect.size > 0 and self.baseline is not None
             require(
                 known and self.kind is not Kind.MEAN,
                 "sample_size",

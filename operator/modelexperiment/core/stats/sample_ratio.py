@@ -30,6 +30,9 @@ from modelexperiment.core.stats.model import require
 from modelexperiment.core.stats.state import decode, encode
 
 CONCENTRATION = 1_000.0
+# The part of an arm's requests whose loss the test by buckets is tuned to: of fewer lost, the
+# scatter of users hides most.
+_USUAL_LOSS = 0.2
 
 
 def log_multinomial_evidence(
@@ -172,8 +175,7 @@ class SampleRatio:
         error2 = active / (active - 1.0) * np.square(surplus).sum(-1)
         varies = error2 > 0
         z = np.where(varies, surplus.sum(-1) / np.sqrt(np.where(varies, error2, 1.0)), 0.0)
-        # The prior of a share is as wide as the Dirichlet's of the multinomial test.
-        width2 = share * (1.0 - share) / (CONCENTRATION + 1.0) * sizes**2
+        width2 = np.square(_USUAL_LOSS * share * (1.0 - share) * sizes)
         information = np.where(varies, width2 / np.where(varies, error2, 1.0), 0.0)
         t = normal_equivalent(z, np.full_like(z, active - 1.0))
         evidence = float(log_evidence(t, information, one_sided=False).max())
