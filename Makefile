@@ -7,12 +7,8 @@ CODE := operator demo localcluster tests scripts $(wildcard calibration)
 
 # A cluster of one's own is used only where it is named on the command line: an exported KUBECONFIG
 # may be a production cluster's.
-ifeq ($(origin KUBECONFIG),command line)
-export KUBECONFIG
-OWN_CLUSTER := yes
-else
+OWN_CLUSTER := $(if $(filter command line,$(origin KUBECONFIG)),--kubeconfig "$(KUBECONFIG)")
 unexport KUBECONFIG
-endif
 
 .PHONY: help
 help: ## list the targets
@@ -35,7 +31,7 @@ parts: install ## build the real parts into the cache, once (20 minutes on 2 cor
 
 .PHONY: demo
 demo: $(if $(OWN_CLUSTER),install,parts) ## an experiment from start to verdict; BREAK=errors breaks v2 on the way
-	@$(BIN)/python -m demo
+	@$(BIN)/python -m demo $(OWN_CLUSTER)
 
 .PHONY: demo-down
 demo-down: install ## end whatever a killed demo has left behind
