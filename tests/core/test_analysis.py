@@ -1,0 +1,183 @@
+"""The comparisons of all metrics and challengers, carried from poll to poll."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from modelexperiment.core.analysis import (
+    Comparisons,
+    analyse,
+    fingerprint,
+    margin_of,
+    observe,
+    ratio_of,
+    restore,
+    save,
+    settings_for,
+)
+from modelexperiment.core.snapshot import Counted
+from modelexperiment.core.spec import Effect, ExperimentSpec
+from modelexperiment.core.stats import Increment, Margin, Unit
+from tests.core.builders import ACCURACY, START, spec, traffic
+
+RECALL = {**ACCURACY, "name": "recall", "role": "Secondary"}
+THREE = {"traffic": traffic(v1=50, v2=25, v3=25)}
+
+
+def poll(**trials: tuple[float, float]) -> Counted:
+    """A poll in which every metric saw the same (trials, successes) by version."""
+    increments = {
+        (metric, version): Increment(n, s)
+        for metric in ("accuracy", "recall")
+        for version, (n, s) in trials.items()
+    }
+    return Counted(START, START, increments)
+
+
+def seen(asked: ExperimentSpec, polls: int = 30) -> Comparisons:
+    comparisons = restore(asked, None, {})
+    for _ in range(polls):
+        counted = poll(v1=(100, 50), v2=(100, 62), v3=(100, 55))
+        comparisons = observe(asked, comparisons, counted)
+    return comparisons
+
+
+def prints(asked: ExperimentSpec) -> dict[str, str]:
+    return {metric.name: fingerprint(asked, metric) for metric in asked.metrics}
+
+
+def test_each_challenger_is_compared_in_each_metric_and_the_primary_stands_first() -> None:
+    asked = spec(metrics=[RECALL, ACCURACY], **THREE)
+
+    entries = analyse(asked, seen(asked))
+
+    assert [(e.metric, e.model_version) for e in entries] == [
+        ("accuracy", "v2"),
+        ("accuracy", "v3"),
+        ("recall", "v2"),
+        ("recall", "v3"),
+    ]
+    assert {e.champion.samples for e in entries} == {3_000}
+
+
+def test_a_version_that_was_not_seen_has_no_samples() -> None:
+    asked = spec()
+    comparisons = observe(asked, restore(asked, None, {}), poll(v1=(100, 50)))
+
+    (entry,) = analyse(asked, comparisons)
+
+    assert (entry.champion.samples, entry.challenger.samples) == (100, 0)
+    assert (entry.absolute, entry.p_value, entry.significant) == (None, None, False)
+    assert entry.withheld
+
+
+def test_comparisons_come_back_from_json_bit_for_bit() -> None:
+    asked = spec()
+    state = save(seen(asked))
+
+    restored = restore(asked, json.loads(json.dumps(state)), prints(asked))
+
+    assert save(restored) == state
+    again = observe(asked, restored, poll(v1=(9, 4), v2=(7, 5)))
+    assert save(again) == save(observe(asked, seen(asked), poll(v1=(9, 4), v2=(7, 5))))
+
+
+@pytest.mark.parametrize(
+    ("change", "anew"),
+    [
+        ({"proportion": {"successes": "other_total", "trials": "labelled_total"}}, True),
+        ({"goal": "Decrease"}, True),
+        ({"versionLabel": "version"}, True),
+        ({"minimumEffect": {"relative": 1}}, False),
+    ],
+)
+def test_a_metric_starts_anew_where_what_it_counts_is_another_thing(
+    change: dict[str, Any], anew: bool
+) -> None:
+    asked, edited = spec(), spec(metrics=[{**ACCURACY, **change}])
+
+    (comparison,) = restore(edited, save(seen(asked)), prints(asked)).values()
+
+    assert comparison.result().champion.samples == (0 if anew else 3_000)
+
+
+def test_another_champion_is_another_question() -> None:
+    asked, edited = spec(), spec(champion="v2")
+
+    assert prints(asked) != prints(edited)
+
+
+@pytest.mark.parametrize(
+    ("correction", "factors"), [("None", (1, 1)), ("Bonferroni", (2, 2)), ("Holm", (2, 1))]
+)
+def test_p_values_are_corrected_for_the_number_of_challengers(
+    correction: str, factors: tuple[int, int]
+) -> None:
+    asked = spec(analysis={"correction": correction}, **THREE)
+
+    entries = analyse(asked, seen(asked))
+
+    # v2 has the smaller p-value by far; Holm leaves the larger one as it is.
+    for entry, factor in zip(entries, factors, strict=True):
+        assert entry.p_value is not None
+        assert entry.corrected_p_value == pytest.approx(min(1, factor * entry.p_value), rel=0.01)
+
+
+def test_a_secondary_metric_costs_the_primary_one_nothing() -> None:
+    alone, beside = spec(), spec(metrics=[ACCURACY, RECALL])
+
+    assert analyse(alone, seen(alone))[0] == analyse(beside, seen(beside))[0]
+
+
+def test_significance_is_by_the_corrected_p_value() -> None:
+    strict = spec(analysis={"alpha": 1e-15})
+    loose = spec(analysis={"alpha": 0.05})
+
+    p_value = analyse(loose, seen(loose))[0].corrected_p_value
+
+    assert p_value is not None
+    assert 1e-15 < p_value < 0.05
+    assert analyse(loose, seen(loose))[0].significant
+    assert not analyse(strict, seen(strict))[0].significant
+
+
+@pytest.mark.parametrize(
+    ("effect", "margin"),
+    [
+        (None, None),
+        (Effect(relative=5), Margin(relative=5)),
+        (Effect(absolute=0.1), Margin(absolute=0.1)),
+    ],
+)
+def test_an_effect_is_a_margin(effect: Effect | None, margin: Margin | None) -> None:
+    assert margin_of(effect) == margin
+
+
+@pytest.mark.parametrize(
+    ("shares", "ratio", "size"),
+    [((90, 10), 1 / 9, 9), ((50, 50), 1, 1), ((20, 80), 4, 4), ((100, 0), 1, 1), ((0, 100), 1, 1)],
+)
+def test_the_plan_knows_how_unequal_the_arms_are(
+    shares: tuple[float, float], ratio: float, size: float
+) -> None:
+    asked = spec(traffic=traffic(v1=shares[0], v2=shares[1]))
+
+    assert ratio_of(asked, "v2") == pytest.approx(ratio)
+    assert settings_for(asked, asked.primary, "v2").ratio == pytest.approx(size)
+
+
+def test_a_baseline_is_the_primary_metrics_only() -> None:
+    asked = spec(metrics=[ACCURACY, RECALL], analysis={"baseline": 0.3})
+
+    assert [settings_for(asked, m, "v2").baseline for m in asked.metrics] == [0.3, None]
+
+
+def test_users_are_the_unit_by_their_buckets() -> None:
+    asked = spec(assignment={"header": "x-user-id", "buckets": 32})
+
+    settings = settings_for(asked, asked.primary, "v2")
+
+    assert (settings.unit, settings.buckets) == (Unit.USER, 32)
