@@ -241,7 +241,7 @@ def test_where_the_spec_leaves_it_open_the_lift_decides(
         (
             "Gradual",
             Action.GRADUAL_ROLLOUT,
-            "v2 is rolled out in steps of 25, 50, 100 %; guardrails stay on",
+            "v2 is rolled out to 100 %; guardrails stay on",
         ),
         (
             "Manual",

@@ -171,8 +171,10 @@ def _won(spec: ExperimentSpec, found: Outcome, analysis: Sequence[MetricAnalysis
     elif action is Action.FULL_ROLLOUT:
         steps = [f"{found.leader} gets all traffic now"]
     else:
-        path = ", ".join(f"{step:g}" for step in spec.rollout.steps)
-        steps = [f"{found.leader} is rolled out in steps of {path} %; guardrails stay on"]
+        share = spec.split.get(entry.model_version, 0.0)
+        left = [step for step in spec.rollout.steps if step > share] or [100]
+        path = ", ".join(f"{step:g}" for step in left)
+        steps = [f"{found.leader} is rolled out to {path} %; guardrails stay on"]
     return _make(action, reason, steps)
 
 
@@ -183,6 +185,16 @@ def rolled_back(reason: str, challenger: str) -> Decision:
         "change the spec to start again: the route stays with the champion until then",
     ]
     return _make(Action.ROLLBACK, reason, steps)
+
+
+def promoted(spec: ExperimentSpec, before: Decision, version: str) -> Decision:
+    """The decision once the challenger has all traffic: what is left to do for people."""
+    steps = [
+        f"make {version} the champion of your manifests, then delete the experiment",
+        f"{spec.champion_version}'s deployment can be removed once nobody wants it back",
+        "guardrails end with the experiment: keep alerts of your own",
+    ]
+    return before.model_copy(update={"next_steps": steps})
 
 
 def timed_out(spec: ExperimentSpec, found: Outcome) -> Decision:

@@ -285,6 +285,9 @@ def _roll_on(draft: Draft) -> None:
 def _promote(draft: Draft, step: RolloutStatus) -> None:
     version = step.model_version
     draft.update(rollout=step)
+    if draft.status.decision:
+        done = decision.promoted(draft.spec, draft.status.decision, version)
+        draft.update(decision=done)
     end(draft, Phase.SUCCEEDED)
     draft.tell(Reason.PROMOTED, f"{version} gets all traffic")
     draft.tell(Reason.COMPLETED, f"{version} won; make it the champion of the next experiment")
