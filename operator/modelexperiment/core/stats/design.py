@@ -21,6 +21,8 @@ from modelexperiment.core.stats.model import Kind, Method, Settings, Unit
 from modelexperiment.core.stats.planning import sample_size, sample_variance
 
 UNPLANNED_SAMPLES = 10_000
+# Odds that differ by more than a factor of twenty need no planning to be found.
+_WIDEST = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,7 @@ class Design:
     def effect_scale(self, base: Array) -> Array:
         """tau of log odds (for rates: log ratios) at the pooled value ``base``."""
         variance = self.family.variance(base)
-        return np.asarray(self.scale(variance, base) / variance)
+        return np.minimum(self.scale(variance, base) / variance, _WIDEST)
 
     def scale(self, variance: Array, champion: Array) -> Array:
         """tau in the metric's own units.

@@ -144,17 +144,15 @@ class Evidence:
         """Fixed once, as soon as the pooled value is known roughly; the next poll uses it."""
         if not design.exact:
             return self.effect_scale
-        events, total = self.sums.sum(-1), self.samples.sum(-1)
-        known = events >= BURN_IN_EVENTS
-        if design.settings.kind.is_binary:
-            known &= total - events >= BURN_IN_EVENTS
         base = design.pooled_value(self.samples, self.sums)
-        fix = known & np.isnan(self.effect_scale)
+        fix = self._known(design) & np.isnan(self.effect_scale)
         return np.where(fix, design.effect_scale(base), self.effect_scale)
 
     def summary(self, design: Design) -> Summary:
         """The arms' values and variances now."""
         summary = self.strata.summary()
+        if design.exact:
+            return self._cautious(design, summary)
         if not design.buckets:
             return summary
         variance = self.clusters.variance(self.strata.weight)
@@ -165,17 +163,39 @@ class Evidence:
             degrees=self.clusters.degrees,
         )
 
-    def warm(self, design: Design, summary: Summary) -> Flags:
-        """Whether there is enough for a normal approximation, shape (...)."""
+    def _cautious(self, design: Design, summary: Summary) -> Summary:
+        """With a variance that is not taken for small because an arm has seen few events.
+
+        An arm without a single error has no variance of its own. As long as an arm has less than
+        ten events, the variance is at least the one that both arms' events together give it.
+        """
+        few = ~self._enough(design).all(-1)
+        lack = np.maximum(summary.null_variance - summary.variance.sum(-1), 0.0)
+        extra = np.where(few, lack, 0.0)[..., None] / 2.0
+        return replace(summary, variance=summary.variance + extra)
+
+    def _enough(self, design: Design) -> Flags:
+        """Whether each arm has what a normal approximation needs, shape (..., 2)."""
         kind = design.settings.kind
         if kind is Kind.MEAN:
-            enough = self.samples >= BURN_IN_OBSERVATIONS
-        else:
-            enough = self.sums >= BURN_IN_EVENTS
-            if kind.is_binary:
-                enough &= self.samples - self.sums >= BURN_IN_EVENTS
+            return self.samples >= BURN_IN_OBSERVATIONS
+        enough = self.sums >= BURN_IN_EVENTS
+        if kind.is_binary:
+            enough &= self.samples - self.sums >= BURN_IN_EVENTS
         if design.buckets:
             enough &= self.clusters.active >= MINIMUM_BUCKETS
+        return enough
+
+    def warm(self, design: Design, summary: Summary) -> Flags:
+        """Whether there is enough to show an interval, shape (...)."""
+        enough = self._known(design) if design.exact else self._enough(design).all(-1)
         with np.errstate(invalid="ignore"):
-            known = summary.variance.sum(-1) > 0
-        return np.asarray(enough.all(-1) & known)
+            return np.asarray(enough & (summary.variance.sum(-1) > 0))
+
+    def _known(self, design: Design) -> Flags:
+        """Whether both arms together have enough events to know their pooled value roughly."""
+        events, total = self.sums.sum(-1), self.samples.sum(-1)
+        known = events >= BURN_IN_EVENTS
+        if design.settings.kind.is_binary:
+            known = known & (total - events >= BURN_IN_EVENTS)
+        return np.asarray(known)

@@ -34,6 +34,7 @@ class Look:
         degrees: of freedom, shape (...); NaN for a variance that counts as known.
         fraction: of the planned information, at most 1, shape (...).
         number: how many looks there were, shape (...).
+        size: samples of each arm, shape (..., 2).
     """
 
     mean: Array
@@ -42,12 +43,13 @@ class Look:
     degrees: Array
     fraction: Array
     number: Array
+    size: Array
 
     @classmethod
     def none(cls, shape: tuple[int, ...]) -> Look:
         """Not looked yet."""
         two, one = np.full((*shape, 2), np.nan), np.full(shape, np.nan)
-        return cls(two, two, one, one, np.zeros(shape), np.zeros(shape))
+        return cls(two, two, one, one, np.zeros(shape), np.zeros(shape), two)
 
     def update(
         self, design: Design, summary: Summary, weight: Array, samples: Array, warm: Flags
@@ -76,6 +78,7 @@ class Look:
             np.where(due, degrees, self.degrees),
             np.where(due, fraction, self.fraction),
             np.where(due, number, self.number),
+            np.where(due[..., None], samples, self.size),
         )
 
     def log_p(self, design: Design, scale: Array) -> Array:
@@ -142,7 +145,9 @@ class Look:
         effect = self.mean[..., 1] - self.mean[..., 0]
         if design.settings.method is Method.FIXED_HORIZON and _is_score_test(design):
             # What the combined polls are worth in trials; with a single poll it is their number.
-            size = self.mean * (1.0 - self.mean) / self.variance + 1.0
+            with np.errstate(divide="ignore", invalid="ignore"):
+                worth = self.mean * (1.0 - self.mean) / self.variance + 1.0
+            size = np.where(self.variance > 0, worth, self.size)
             bounds = horizon.newcombe_interval(self.mean, size, alpha, design.settings.one_sided)
             return effect, *bounds
         half = self.critical_value(design, scale, alpha) * np.sqrt(self.variance.sum(-1))

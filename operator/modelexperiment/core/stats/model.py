@@ -283,15 +283,14 @@ class Interval:
 class Result:
     """What a comparison says now.
 
-    The p-value of a proportion or a rate is exact, its interval is asymptotic and needs ten
-    successes and ten failures in each arm, and so they come from two engines: rare events may be
-    significant before they have an interval, and close to alpha the two may differ.
+    The p-value of a proportion or a rate is exact and its interval is asymptotic, so they come
+    from two engines, and close to alpha the two may differ.
 
     Attributes:
         champion: the champion's samples and value.
         challenger: the challenger's.
-        absolute: the effect in the metric's own units; None while there is no honest interval.
-        relative: the effect in percent of the champion's value.
+        absolute: the effect in the metric's own units.
+        relative: the effect in percent of the champion's value; None where a value is not above 0.
         p_value: the smallest alpha at which the null is rejected by now. It never rises.
         significant: whether ``p_value`` is at most alpha, and nothing withholds the verdict.
         withheld: one sentence that says why there is no verdict yet.

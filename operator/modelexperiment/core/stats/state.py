@@ -21,6 +21,8 @@ from modelexperiment.core.stats.looks import Look
 from modelexperiment.core.stats.stratified import Counts, Strata
 
 _EXACT = 2.0**53
+_STRATA = [(), (), (2,), (2,), (), (3,)]
+_LOOK = [(2,), (2,), (), (), (), (), (2,)]
 
 
 def encode(values: Array) -> list[Any]:
@@ -96,12 +98,12 @@ def evidence_from_state(design: Design, state: Mapping[str, Any]) -> Evidence:
         sums=decode(state, "sums", [2]),
         pending=Counts(*_split(pending, [(2,)] * 3)),
         pending_buckets=read("pendingBuckets", empty.pending_buckets),
-        strata=Strata(*_split(decode(state, "strata", [10]), [(), (), (2,), (2,), (), (3,)])),
+        strata=Strata(*_split(decode(state, "strata", [10]), _STRATA)),
         clusters=clusters,
         log_e=read("logE", empty.log_e),
         effect_scale=np.asarray(effect_scale),
         scale=np.asarray(scale),
-        look=Look(*_split(decode(state, "look", [8]), [(2,), (2,), (), (), (), ()])),
+        look=Look(*_split(decode(state, "look", [10]), _LOOK)),
         log_p=decode(state, "logP", [1]).reshape(()),
     )
 
@@ -110,7 +112,7 @@ def _join(parts: Strata | Look | Counts) -> Array:
     return np.concatenate([np.ravel(value) for value in vars(parts).values()])
 
 
-def _split(flat: Array, sizes: list[tuple[int, ...]]) -> list[Array]:
+def _split(flat: Array, sizes: Sequence[tuple[int, ...]]) -> list[Array]:
     ends = np.cumsum([math.prod(size) for size in sizes])[:-1]
     pieces = np.split(flat, ends)
     return [piece.reshape(size) for piece, size in zip(pieces, sizes, strict=True)]
