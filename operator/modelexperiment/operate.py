@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import signal
 import sys
 import traceback
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import kopf
+from aiohttp.web import AppRunner
+from kubernetes.aio.client import ApiClient
 
 from modelexperiment.adapters import web
 from modelexperiment.adapters.istio import IstioRouter
-from modelexperiment.adapters.kubernetes import Api, KubernetesStore, connect
+from modelexperiment.adapters.kubernetes import (
+    Api,
+    KubernetesStore,
+    connect,
+    context_namespace,
+)
 from modelexperiment.adapters.prometheus import PrometheusSource
 from modelexperiment.adapters.telemetry import Telemetry
 from modelexperiment.controller.gather import Gatherer
@@ -23,7 +31,7 @@ from modelexperiment.controller.handlers import Watched, build_registry, build_s
 from modelexperiment.controller.leader import LeadershipLostError, lead
 from modelexperiment.controller.queue import DueQueue
 from modelexperiment.controller.reconcile import Reconciler
-from modelexperiment.settings import Settings
+from modelexperiment.settings import Settings, SettingsError
 
 _log = logging.getLogger(__name__)
 
@@ -94,15 +102,15 @@ class Operator:
         api_client = await connect()
         try:
             if self.settings.metrics_port:
-                runner = await web.serve(
-                    self.settings.metrics_port, self.telemetry.registry, self.alive, self.ready
-                )
+                runner = await self._serve(self.settings.metrics_port)
 
             async def work() -> None:
                 await self._work(Api(api_client), stop)
 
             if self.settings.leader_election:
-                await _until(stop, lead(api_client, self.settings, work))
+                namespace = self.settings.namespace or context_namespace()
+                settings = replace(self.settings, namespace=namespace)
+                await self._lead(api_client, settings, stop, work)
             else:
                 await work()
         finally:
@@ -110,6 +118,31 @@ class Operator:
             await api_client.close()  # type: ignore[no-untyped-call]
             if runner:
                 await runner.cleanup()
+
+    async def _lead(
+        self,
+        api_client: ApiClient,
+        settings: Settings,
+        stop: asyncio.Event,
+        work: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Work under the Lease; who only waits for it ends at once when `stop` is set."""
+        leading = asyncio.create_task(lead(api_client, settings, work))
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({leading, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if leading.done() or self.queue is not None:
+                await leading
+        finally:
+            stopped.cancel()
+            leading.cancel()
+            await asyncio.gather(leading, stopped, return_exceptions=True)
+
+    async def _serve(self, port: int) -> AppRunner:
+        try:
+            return await web.serve(port, self.telemetry.registry, self.alive, self.ready)
+        except OSError as error:
+            raise SettingsError(f"METRICS_PORT: {error.strerror}, got {port}") from None
 
     async def _work(self, api: Api, stop: asyncio.Event) -> None:
         store, router = KubernetesStore(api), IstioRouter(api)
@@ -139,23 +172,6 @@ async def _first(*tasks: asyncio.Task[None]) -> None:
     done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
-
-
-async def _until(stop: asyncio.Event, work: object) -> None:
-    """Do the work until it ends, or, where it waits for leadership, until `stop` is set."""
-    task = asyncio.ensure_future(work)  # type: ignore[call-overload]
-    stopped = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(task), 5)
-        if task.done():
-            task.result()
-    finally:
-        stopped.cancel()
-        task.cancel()
-        await asyncio.gather(task, stopped, return_exceptions=True)
 
 
 async def _main(settings: Settings) -> int:

@@ -69,8 +69,8 @@ class Settings:
     """Queries under way at once."""
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces to serve; none: all of them."""
-    namespace: str = "default"
-    """The operator's own namespace, for its Lease."""
+    namespace: str = ""
+    """The operator's own namespace, for its Lease. Default: the kubeconfig's, else "default"."""
     identity: str = ""
     """This process' name in the Lease. Default: the host's name and the process' id."""
     leader_election: bool = True

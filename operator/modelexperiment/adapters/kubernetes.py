@@ -14,12 +14,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
+import yaml
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
 from modelexperiment.core.crd import GROUP, KIND, PLURAL, VERSION
 from modelexperiment.core.events import Event
 from modelexperiment.ports import ConflictError, Object, UnavailableError
+from modelexperiment.settings import SettingsError
 
 TIMEOUT = 10
 FINALIZER = f"{GROUP}/restore-route"
@@ -35,13 +37,28 @@ class NotFoundError(Exception):
     """The object, or its kind, is not in the API server."""
 
 
+def context_namespace() -> str:
+    """The namespace of the kubeconfig's current context, "default" where it names none."""
+    try:
+        _, context = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+    except config.ConfigException:
+        return "default"
+    return str(context["context"].get("namespace") or "default")
+
+
 async def connect() -> client.ApiClient:
-    """A client by KUBECONFIG, or by the pod's ServiceAccount."""
+    """A client by the pod's ServiceAccount, or by KUBECONFIG; SettingsError where neither is."""
     configuration = client.Configuration()
-    if "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ:
-        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        return client.ApiClient(configuration)
-    await config.load_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+    try:
+        if in_pod:
+            config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        else:
+            await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except (config.ConfigException, TypeError, yaml.YAMLError) as error:
+        # A TypeError is what the client answers to a file that is not a kubeconfig at all.
+        where = os.environ.get("KUBECONFIG", "~/.kube/config")
+        raise SettingsError(f"KUBECONFIG: {error}, got {where}") from None
     return client.ApiClient(configuration)
 
 
