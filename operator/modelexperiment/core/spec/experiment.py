@@ -122,7 +122,7 @@ class ExperimentSpec(Model):
     }
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            cel="self.traffic.map(t, int(t.percent * 100.0 + 0.5)).sum() == 10000",
+            cel="self.traffic.map(t, int(t.percent * 100.0 + 100000.5) - 100000).sum() == 10000",
             message="traffic: the percents must sum to exactly 100",
             holds=lambda spec: _hundredths(spec.traffic) == 10_000,
             field="traffic",

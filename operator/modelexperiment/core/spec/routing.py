@@ -31,8 +31,12 @@ class Arm(Model):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            cel="self.percent * 100.0 - double(int(self.percent * 100.0 + 0.5)) < 0.000001 && "
-            "double(int(self.percent * 100.0 + 0.5)) - self.percent * 100.0 < 0.000001",
+            # Rounded from below zero up, since CEL's int() cuts off towards zero: a negative
+            # percent is another rule's business.
+            cel="self.percent * 100.0 - double(int(self.percent * 100.0 + 100000.5) - 100000)"
+            " < 0.000001 && "
+            "double(int(self.percent * 100.0 + 100000.5) - 100000) - self.percent * 100.0"
+            " < 0.000001",
             message="percent takes at most two decimals",
             holds=lambda arm: abs(arm.percent * 100 - round(arm.percent * 100)) < 1e-6,
             field="percent",
