@@ -9,8 +9,9 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
-from modelexperiment.commands import plan, replay, simulate
+from modelexperiment.commands import assign, plan, replay, simulate
 from modelexperiment.commands.files import InputError
 from modelexperiment.settings import SettingsError, read_settings
 
@@ -22,15 +23,23 @@ def _run(_: argparse.Namespace) -> int:
     return operate(read_settings())
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the arguments in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2."""
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="modelexperiment",
         description="A/B tests between versions of a machine-learning model on Kubernetes.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the operator; settings come from the environment")
     run.set_defaults(do=_run)
-    for command in (plan, replay, simulate):
+    for command in (plan, assign, replay, simulate):
         command.add(commands)
     return parser
 

@@ -212,10 +212,18 @@ def test_an_idle_queue_beats() -> None:
         queue = DueQueue(Worker(), 1)
         async with running(queue):
             await asyncio.sleep(TICK)
-            first = queue.beat
-            queue.add(A)
-            await asyncio.sleep(TICK)
-            assert queue.beat > first > 0
+            assert 0 <= asyncio.get_running_loop().time() - queue.beat < 1
+
+    run(test)
+
+
+def test_a_queue_whose_workers_are_all_busy_beats_as_well() -> None:
+    async def test() -> None:
+        queue = DueQueue(Worker(takes=60), 1)
+        queue.add(A)
+        async with running(queue):
+            await asyncio.sleep(1.2)
+            assert asyncio.get_running_loop().time() - queue.beat < 1
 
     run(test)
 

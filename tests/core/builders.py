@@ -87,8 +87,9 @@ class Life:
 
     def counted(self, grown: Mapping[str, tuple[float, float]] | None = None) -> Counted:
         """A poll that reaches up to now; `grown` is (trials, successes) by version."""
-        on = self.status.counted_until is not None and not self.status.phase.ended
-        since = self.status.counted_until if on else self.now - timedelta(minutes=5)
+        since = self.status.counted_until
+        if since is None or self.status.phase.ended:
+            since = self.now - timedelta(minutes=5)
         increments = {
             ("accuracy", version): Increment(n, s) for version, (n, s) in (grown or {}).items()
         }

@@ -175,6 +175,37 @@ def test_a_baseline_is_the_primary_metrics_only() -> None:
     assert [settings_for(asked, m, "v2").baseline for m in asked.metrics] == [0.3, None]
 
 
+def by_bucket(n: float, s: float) -> dict[int, Increment]:
+    """The same of every one of 32 buckets, but for what tells them apart."""
+    return {bucket: Increment(n, s + bucket % 2) for bucket in range(32)}
+
+
+def test_sticky_users_are_compared_by_their_buckets() -> None:
+    asked = spec(assignment={"header": "x-user-id", "buckets": 32})
+    buckets = {("accuracy", "v1"): by_bucket(20, 9), ("accuracy", "v2"): by_bucket(20, 12)}
+    whole = poll(v1=(640, 304), v2=(640, 400)).increments
+    comparisons = restore(asked, None, {})
+    for seen_buckets in ({("accuracy", "v1"): by_bucket(20, 9)}, *[buckets] * 20):
+        counted = Counted(START, START, whole, buckets=seen_buckets)
+        comparisons = observe(asked, comparisons, counted)
+
+    (entry,) = analyse(asked, comparisons)
+
+    assert entry.withheld is None
+    assert entry.significant
+    assert (entry.champion.samples, entry.challenger.samples) == (21 * 640, 20 * 640)
+
+
+def test_sticky_users_without_buckets_have_no_verdict() -> None:
+    asked = spec(assignment={"header": "x-user-id", "buckets": 32})
+
+    (entry,) = analyse(asked, seen(asked))
+
+    assert not entry.significant
+    assert entry.withheld is not None
+    assert "bucket" in entry.withheld
+
+
 def test_users_are_the_unit_by_their_buckets() -> None:
     asked = spec(assignment={"header": "x-user-id", "buckets": 32})
 

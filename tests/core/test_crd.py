@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -9,6 +10,7 @@ import pytest
 import yaml
 from pydantic import Field
 
+from modelexperiment.core import crd
 from modelexperiment.core.crd import build_crd, models_of, render, schema_of
 from modelexperiment.core.fields import Duration, Model, Rule, parse_duration
 from modelexperiment.core.manifest import parse_spec
@@ -163,6 +165,12 @@ def test_the_yaml_reads_as_the_definition_and_says_where_it_comes_from() -> None
 
     assert text.startswith("# Generated from operator/modelexperiment/core/")
     assert yaml.safe_load(text) == build_crd()
+
+
+def test_the_module_prints_it(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(crd.__file__, run_name="__main__")
+
+    assert capsys.readouterr().out == render()
 
 
 def test_the_route_may_only_change_before_the_start() -> None:

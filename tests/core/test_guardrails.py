@@ -162,7 +162,7 @@ def test_every_challenger_is_judged_and_the_champion_is_not() -> None:
     )
     seen = Snapshot(START, 1, RouteSeen({}, ORIGINAL), readings=readings)
 
-    found = judge_all(asked, seen, [])
+    found = judge_all(asked, seen, [], asked.split)
 
     assert [(g.model_version, g.state) for g in found] == [("v2", PASS), ("v3", BREACH)]
 
@@ -171,7 +171,19 @@ def test_what_was_not_read_keeps_its_status_and_what_never_was_has_none() -> Non
     asked = spec(traffic=traffic(v1=50, v2=25, v3=25), guardrails=[ERRORS])
     before = judged(guardrail(max=1), 2)
 
-    assert judge_all(asked, Snapshot(START, 1, RouteSeen({}, ORIGINAL)), [before]) == [before]
+    nothing = Snapshot(START, 1, RouteSeen({}, ORIGINAL))
+
+    assert judge_all(asked, nothing, [before], asked.split) == [before]
+
+
+def test_a_challenger_without_traffic_is_not_judged() -> None:
+    asked = spec(traffic=traffic(v1=50, v2=25, v3=25), guardrails=[ERRORS])
+    readings = tuple(reading(version, 0.5) for version in ("v1", "v2", "v3"))
+    seen = Snapshot(START, 1, RouteSeen({}, ORIGINAL), readings=readings)
+
+    found = judge_all(asked, seen, [], {"v1": 50, "v2": 50, "v3": 0})
+
+    assert [g.model_version for g in found] == ["v2"]
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from modelexperiment.core.snapshot import Problem, RouteSeen
+from modelexperiment.core.snapshot import Problem, Reading, RouteSeen
 from modelexperiment.core.status import Action, Condition, Phase, RiskLevel
-from tests.core.builders import ERRORS, ORIGINAL, POLL, Life, traffic
+from tests.core.builders import ERRORS, ORIGINAL, POLL, Life, fell, traffic
 
 ALL_TO_CHAMPION = {"v1": 100, "v2": 0}
 HALVES = {"v1": 50, "v2": 50}
@@ -55,6 +56,15 @@ def test_a_breach_comes_before_a_verdict_that_would_be_due() -> None:
 
     assert life.status.phase is Phase.ROLLED_BACK
     assert life.status.rollout is None
+
+
+def test_a_breach_is_told_before_anything_that_was_counted() -> None:
+    life = guarded()
+    life.now += POLL
+    counted = replace(life.counted({"v1": (10, 4), "v2": (11, 5)}), resets=(fell(20, 11),))
+    life.poll(counted=counted, errors=0.05)
+
+    assert life.events() == ["GuardrailBreached", "RolledBack", "CounterReset"]
 
 
 def test_what_a_breaking_poll_has_counted_is_still_counted() -> None:
@@ -106,6 +116,36 @@ def test_a_breach_in_a_rollout_rolls_back() -> None:
 
     assert plan.split == ALL_TO_CHAMPION
     assert life.status.phase is Phase.ROLLED_BACK
+
+
+def test_a_rollout_goes_no_step_on_while_its_guardrails_do_not_pass() -> None:
+    life = guarded(
+        guardrails=[{**ERRORS, "failureLimit": 9}],
+        rollout={"onWin": "Gradual", "steps": [60, 100], "stepDuration": "1m"},
+    )
+    while life.status.phase is Phase.RUNNING:
+        life.poll(BETTER, errors=0.01)
+    at_step = {"v1": 40, "v2": 60}
+    for errors in (DOWN, "returns nothing", 0.05):
+        life.poll(errors=errors, after=timedelta(minutes=1))
+        assert (life.status.phase, life.status.routed_split) == (Phase.ROLLING_OUT, at_step)
+
+    life.poll(errors=0.01)
+    assert life.status.routed_split == {"v1": 0, "v2": 100}
+
+
+def test_a_challenger_that_is_not_rolled_out_is_not_missed() -> None:
+    life = guarded(
+        traffic=traffic(v1=40, v2=30, v3=30), rollout={"onWin": "Gradual", "steps": [60, 100]}
+    )
+    while life.status.phase is Phase.RUNNING:
+        life.poll({"v1": (400, 200), "v2": (300, 195), "v3": (300, 150)}, errors=0.01)
+    for _ in range(4):
+        silent = (Reading("errors", "v2", 0.01), Reading("errors", "v3", None, "returns nothing"))
+        life.poll(readings=silent, after=timedelta(minutes=5))
+
+    assert life.status.phase is Phase.ROLLING_OUT
+    assert life.status.summary.guardrails == "1 Pass"
 
 
 def test_guardrails_stay_on_in_a_pause() -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from modelexperiment.core.plan import decide
 from modelexperiment.core.snapshot import Problem
 from modelexperiment.core.status import Action, Phase, Verdict
-from tests.core.builders import ACCURACY, ERRORS, Life, fell, traffic
+from tests.core.builders import ACCURACY, ERRORS, POLL, Life, fell, traffic
 
 HOUR = timedelta(hours=1)
 EQUAL = {"v1": (1_000, 500), "v2": (1_000, 500)}
@@ -18,7 +21,7 @@ WORSE = {"v1": (1_000, 600), "v2": (1_000, 500)}
 GRADUAL = {"rollout": {"onWin": "Gradual"}}
 
 
-def until_verdict(life: Life, grown: dict[str, tuple[float, float]], **seen: Any) -> None:
+def until_verdict(life: Life, grown: Mapping[str, tuple[float, float]], **seen: Any) -> None:
     """Poll until the experiment is not Running any more."""
     if life.status.phase is Phase.PENDING:
         life.start(**seen)
@@ -87,6 +90,18 @@ def test_a_winner_is_rolled_out_in_steps_and_gets_everything() -> None:
     assert life.status.end_time == life.now
 
 
+def test_a_rollout_ends_well_even_where_nobody_knows_any_more_why_it_began() -> None:
+    life = Life(traffic=traffic(v1=90, v2=10), **GRADUAL)
+    until_verdict(life, {"v1": (900, 450), "v2": (100, 70)})
+    forgetful = life.status.model_copy(update={"decision": None})
+    life.now += HOUR
+    for _ in range(3):
+        forgetful = decide(life.experiment, forgetful, life.snapshot()).status
+        life.now += HOUR
+
+    assert (forgetful.phase, forgetful.decision) == (Phase.SUCCEEDED, None)
+
+
 def test_a_step_is_held_for_its_duration() -> None:
     life = Life(traffic=traffic(v1=90, v2=10), **GRADUAL)
     until_verdict(life, {"v1": (900, 450), "v2": (100, 70)})
@@ -126,11 +141,13 @@ def test_no_difference_keeps_the_champion() -> None:
 
 
 def test_a_win_too_small_to_be_worth_it_keeps_the_champion() -> None:
-    life = Life(metrics=[{**ACCURACY, "minimumEffect": {"relative": 60}}])
-    until_verdict(life, {"v1": (10_000, 5_000), "v2": (10_000, 5_100)})
+    life = Life(metrics=[{**ACCURACY, "minimumEffect": None}])
+    until_verdict(life, {"v1": (10_000, 5_000), "v2": (10_000, 5_150)})
 
-    assert life.status.verdict in (Verdict.CHALLENGER_BETTER, Verdict.NO_DIFFERENCE)
+    assert life.status.verdict is Verdict.CHALLENGER_BETTER
     assert life.status.phase is Phase.CHAMPION_KEPT
+    assert life.status.routed_split == {"v1": 100, "v2": 0}
+    assert "too small to be worth a rollout" in life.status.summary.reason
 
 
 def test_a_manual_winner_waits_for_a_word_and_is_told_once() -> None:
@@ -171,7 +188,7 @@ def test_after_its_longest_time_the_champion_is_kept() -> None:
     life = Life(analysis={"maxDuration": "1h"})
     life.start()
     life.poll({"v1": (100, 50), "v2": (100, 52)})
-    life.poll({"v1": (100, 50), "v2": (100, 52)}, after=HOUR)
+    life.poll({"v1": (100, 50), "v2": (100, 52)}, after=HOUR - POLL)
 
     assert (life.status.phase, life.status.verdict) == (Phase.CHAMPION_KEPT, "Inconclusive")
     assert life.status.decision is not None
@@ -180,6 +197,21 @@ def test_after_its_longest_time_the_champion_is_kept() -> None:
     verdict = life.status.condition("VerdictReached")
     assert verdict is not None
     assert verdict.message == life.status.decision.reason
+
+
+def test_a_frozen_experiment_ends_with_its_time_and_says_why() -> None:
+    life = Life(analysis={"maxDuration": "1h"})
+    life.start()
+    lopsided = {"v1": (3000, 1500), "v2": (600, 300)}
+    life.poll({"v1": (100, 50), "v2": (100, 52)})
+    life.poll(lopsided)
+    assert life.status.sample_ratio is not None
+    assert life.status.sample_ratio.mismatch
+    life.poll(lopsided, after=HOUR)
+
+    assert life.status.phase is Phase.CHAMPION_KEPT
+    assert life.status.decision is not None
+    assert "the arms did not get their shares" in life.status.decision.reason
 
 
 def test_without_an_answer_of_prometheus_nothing_is_concluded() -> None:
@@ -198,8 +230,8 @@ def test_a_restarted_counter_is_told_once_even_where_nothing_else_was_seen() -> 
     life = Life()
     life.start()
     counted = life.counted()
-    life.now += HOUR
-    restarted = type(counted)(counted.since, life.now, {}, samples=False, resets=(fell(100, 0),))
+    life.now += POLL
+    restarted = replace(counted, until=life.now, resets=(fell(100, 0),))
     life.poll(counted=restarted)
     assert life.events() == ["Started", "CounterReset"]
 
@@ -216,7 +248,7 @@ def test_what_can_no_longer_be_counted_exactly_is_said(change: dict[str, Any], r
     life.start()
     life.now += HOUR
     counted = life.counted({"v1": (10, 4), "v2": (11, 5)})
-    life.poll(counted=type(counted)(counted.since, counted.until, counted.increments, **change))
+    life.poll(counted=replace(counted, **change))
 
     found = life.status.condition("MetricsReady")
     assert found is not None

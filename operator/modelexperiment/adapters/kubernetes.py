@@ -182,7 +182,10 @@ class KubernetesStore:
         finalizers = list(seen["metadata"].get("finalizers", []))
         if FINALIZER in finalizers:
             return seen
-        return await self._set_finalizers(seen, [*finalizers, FINALIZER])
+        try:
+            return await self._set_finalizers(seen, [*finalizers, FINALIZER])
+        except NotFoundError:
+            raise ConflictError("the experiment is gone") from None
 
     async def remove_finalizer(self, seen: Object) -> None:
         """Remove the operator's finalizer."""

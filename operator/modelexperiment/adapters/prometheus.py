@@ -68,9 +68,9 @@ class PrometheusSource:
         if url not in clients:
             # One retry for a kept-alive connection that the server has closed; the next poll is
             # the retry for everything else.
-            retry = Retry(total=1, read=0, status=0, redirect=False)
+            retry = Retry(total=1, read=False, status=0, redirect=False)
             clients[url] = PrometheusConnect(
-                url, session=_Session(), retry=retry, timeout=self._timeout, method="POST"
+                url, session=_Session(), retry=retry, timeout=self._timeout
             )
         return clients[url]
 

@@ -49,6 +49,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise InputError(f"--{name.replace('_', '-')}: must be above 0, got {value:g}")
     try:
         plan = build(spec, baseline, arguments)
+    except InputError:
+        raise
     except ValueError as why:
         raise InputError(f"spec.metrics[{spec.primary.name}]: {why}") from None
     print(json.dumps(plan) if arguments.output == "json" else table(spec, plan))

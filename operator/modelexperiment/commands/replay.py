@@ -9,18 +9,20 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import yaml
 
-from modelexperiment.commands.files import read_experiment
-from modelexperiment.commands.polls import Poll, first_start, read_polls
+from modelexperiment.commands.files import InputError, read_experiment
+from modelexperiment.commands.polls import Poll, parse_time, read_polls
 from modelexperiment.commands.progress import Progress
 from modelexperiment.core import plan as planning
 from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.rollout import all_to
-from modelexperiment.core.snapshot import Counted, RouteSeen, Snapshot
+from modelexperiment.core.snapshot import RouteSeen, Snapshot
 from modelexperiment.core.status import ExperimentStatus
+from modelexperiment.core.support import unreadable
 
 
 def add(commands: Any) -> None:
@@ -30,6 +32,10 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("-f", "--file", required=True, help="the manifest; - for standard input")
     parser.add_argument("--data", required=True, help="the polls, as CSV")
+    parser.add_argument(
+        "--start",
+        help="when the experiment began, as in the data; default: one interval before its polls",
+    )
     parser.add_argument("-o", "--output", choices=("yaml", "json"), default="yaml")
     parser.set_defaults(do=run)
 
@@ -37,16 +43,32 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the status; of a file with many experiments, the status of each."""
     experiment = read_experiment(arguments.file)
+    _check(experiment)
     if experiment.spec.guardrails:
         print("guardrails are not in the data and are not replayed", file=sys.stderr)
+    start = _start(arguments.start) if arguments.start else None
     experiments = read_polls(arguments.data, experiment.spec)
     many = list(experiments) != [""]
     with Progress(len(experiments), "experiments") as progress:
         for name, polls in experiments.items():
-            status = replay(experiment, polls).dump()
+            status = replay(experiment, polls, start).dump()
             _show({"experiment": name, "status": status} if many else status, arguments.output)
             progress.step()
     return 0
+
+
+def _check(experiment: Experiment) -> None:
+    """Raise InputError where the analysis can't be made."""
+    problem = unreadable(experiment.spec)
+    if problem:
+        raise InputError(problem.message)
+
+
+def _start(text: str) -> datetime:
+    found = parse_time(text)
+    if found is None:
+        raise InputError(f"--start: must be RFC 3339 or seconds since 1970, got {text}")
+    return found
 
 
 def _show(document: dict[str, Any], output: str) -> None:
@@ -57,20 +79,23 @@ def _show(document: dict[str, Any], output: str) -> None:
         print(yaml.safe_dump(document, sort_keys=False, width=100), end="")
 
 
-def replay(experiment: Experiment, polls: Sequence[Poll]) -> ExperimentStatus:
+def replay(
+    experiment: Experiment, polls: Sequence[Poll], start: datetime | None = None
+) -> ExperimentStatus:
     """The status after these polls, which are in the order of time.
 
-    Guardrails are left out: their readings are not among the polls.
+    Guardrails are left out: their readings are not among the polls. `start` is when traffic was
+    first split, by default one interval before the first poll.
     """
     spec = experiment.spec.model_copy(update={"guardrails": []})
     judged = Experiment(experiment.namespace, experiment.name, spec)
-    start = first_start(list(polls), spec.analysis.interval)
+    began = start or polls[0].time - spec.analysis.interval
+    if polls[0].time < began:
+        raise InputError(f"--start: must not be after the first poll, got {began.isoformat()}")
     route = RouteSeen(all_to(spec, spec.champion_version), {"route": []})
-    status, since = ExperimentStatus(), start
-    seen = [Counted(start, start, {}), *(None for _ in polls)]
-    for index, poll in enumerate([None, *polls]):
-        counted = seen[index] or (poll.counted(since) if poll else None)
-        assert counted is not None
+    status, since = ExperimentStatus(), began
+    for poll in (Poll(began), *polls):
+        counted = poll.counted(since)
         snapshot = Snapshot(now=counted.until, generation=1, route=route, counted=counted)
         plan = planning.decide(judged, status, snapshot)
         if plan.split is not None:

@@ -52,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     try:
         found = _simulate(spec, Truth(baseline, challenger, arguments.stddev), arguments)
+    except InputError:
+        raise
     except ValueError as why:
         raise InputError(f"simulate: {why}") from None
     print(_json(found) if arguments.output == "json" else _text(spec, found, arguments))

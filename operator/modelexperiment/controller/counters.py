@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from modelexperiment.core.counting import CountingError, Growth, Reset, growth, without_base
+from modelexperiment.core.counting import CountingError, Growth, growth, without_base
 from modelexperiment.core.manifest import Experiment
-from modelexperiment.core.measures import Part, increments, parts_of
+from modelexperiment.core.measures import Part, cells, parts_of
 from modelexperiment.core.snapshot import Counted, Problem
 from modelexperiment.core.status import ExperimentStatus
+from modelexperiment.core.tally import add_up, add_up_segments
 from modelexperiment.ports import MetricSource, QueryError, UnavailableError
 from modelexperiment.settings import Settings
 
@@ -73,7 +74,7 @@ class CounterReader:
         span = Span(max(since, min(washed, until)), until, start)
         counted = await self._read(experiment, url, span, counted_before=counted_before)
         if isinstance(counted, Counted) and span.since != since:
-            return Counted(_time(since), counted.until, counted.increments, samples=True)
+            return replace(counted, since=_time(since), samples=True)
         return counted
 
     async def _read(
@@ -117,7 +118,7 @@ class CounterReader:
             series,
             span.since,
             span.until,
-            [part.version_label],
+            part.labels,
             earlier,
             history_lost=lost or span.probe,
             strict=span.probe,
@@ -126,25 +127,28 @@ class CounterReader:
 
 def _counted(
     experiment: Experiment, span: Span, parts: Sequence[Part], grown: Sequence[Growth], lost: bool
-) -> Counted:
-    totals: dict[tuple[str, str, str], float] = {}
-    resets: list[Reset] = []
-    for part, found in zip(parts, grown, strict=True):
-        resets += found.resets
-        for (version,), value in found.by_group.items():
-            totals[part.metric, part.letter, version] = value
+) -> Counted | Problem:
+    pairs = list(zip(parts, grown, strict=True))
+    try:
+        found, histograms = cells(experiment.spec, [(part, g.by_group) for part, g in pairs])
+    except ValueError as why:
+        return Problem("NotAHistogram", str(why))
     champion = experiment.spec.champion_version
     silent = tuple(
         f"{part.field}: {part.selector.select()}"
-        for part, found in zip(parts, grown, strict=True)
-        if (champion,) not in found.by_group
+        for part, growth in pairs
+        if not any(values[0] == champion for values in growth.by_group)
     )
+    arms = add_up(found)
     return Counted(
         since=_time(span.since),
         until=_time(span.until),
-        increments=increments(totals),
-        samples=any(value > 0 for value in totals.values()) or lost,
-        resets=() if span.probe else tuple(resets),
+        increments=arms.increments,
+        buckets=arms.buckets,
+        segments=add_up_segments(found),
+        histograms=histograms,
+        samples=lost or any(value > 0 for g in grown for value in g.by_group.values()),
+        resets=() if span.probe else tuple(reset for g in grown for reset in g.resets),
         silent=silent,
         history_lost=lost,
     )

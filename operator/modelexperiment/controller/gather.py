@@ -97,7 +97,9 @@ class Gatherer:
             url = self._url(experiment)
             at = await self.source.now(url)
         except QueryError as error:
-            return Problem("PrometheusNotAllowed", str(error)), ()
+            # Guardrails that nobody reads must not keep on passing: guardrailTimeout runs.
+            problem = Problem("PrometheusNotAllowed", str(error))
+            return problem, _unreadable(experiment, problem)
         except UnavailableError as error:
             problem = Problem("PrometheusUnreachable", str(error), bad_input=False)
             return problem, _unreadable(experiment, problem)

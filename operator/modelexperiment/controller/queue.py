@@ -41,6 +41,7 @@ class DueQueue:
         self._heap: list[tuple[float, int, Key]] = []
         self._order = itertools.count()
         self._busy: set[Key] = set()
+        self._parked: dict[Key, float] = {}
         self._wakeup = asyncio.Event()
         self.beat = 0.0
         """Loop time at which the queue last moved, for the liveness probe."""
@@ -63,8 +64,15 @@ class DueQueue:
     async def run(self) -> None:
         """Work until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._beat())
             for _ in range(self._workers):
                 group.create_task(self._worker())
+
+    async def _beat(self) -> None:
+        # Of its own: workers that all wait for a slow service are no stuck loop.
+        while True:
+            self.beat = asyncio.get_running_loop().time()
+            await asyncio.sleep(1.0)
 
     async def _worker(self) -> None:
         while True:
@@ -75,17 +83,21 @@ class DueQueue:
                 _log.exception("%s: unexpected failure", key)
                 delay = 30.0
             finally:
-                self._busy.discard(key)
+                self._release(key)
             if delay is not None:
                 self.add(key, delay)
-            elif key in self._due:
-                # It became due while it was worked on.
-                self._wakeup.set()
+
+    def _release(self, key: Key) -> None:
+        """Let a key be worked on again, and queue it if it became due meanwhile."""
+        self._busy.discard(key)
+        due = self._parked.pop(key, None)
+        if due is not None and self._due.get(key) == due:
+            heapq.heappush(self._heap, (due, next(self._order), key))
+            self._wakeup.set()
 
     async def _next(self) -> Key:
         loop = asyncio.get_running_loop()
         while True:
-            self.beat = loop.time()
             key = self._take(loop.time())
             if key is not None:
                 return key
@@ -99,20 +111,15 @@ class DueQueue:
 
     def _take(self, now: float) -> Key | None:
         """The next key that is due and that nobody works on."""
-        held: list[tuple[float, int, Key]] = []
-        found = None
         while self._heap and self._heap[0][0] <= now:
-            entry = heapq.heappop(self._heap)
-            due, _, key = entry
+            due, _, key = heapq.heappop(self._heap)
             if self._due.get(key) != due:
                 continue
             if key in self._busy:
-                held.append(entry)
+                # Aside until its work is done, or everybody idle would look for it all the time.
+                self._parked[key] = due
                 continue
             del self._due[key]
             self._busy.add(key)
-            found = key
-            break
-        for entry in held:
-            heapq.heappush(self._heap, entry)
-        return found
+            return key
+        return None

@@ -26,7 +26,7 @@ from modelexperiment.core.events import Event, Reason
 from modelexperiment.core.manifest import Experiment, ManifestError, parse_experiment
 from modelexperiment.core.rollout import same_split
 from modelexperiment.core.snapshot import Problem, RouteSeen, Snapshot
-from modelexperiment.core.status import ExperimentStatus
+from modelexperiment.core.status import ExperimentStatus, Phase
 from modelexperiment.ports import (
     ConflictError,
     ExperimentStore,
@@ -48,10 +48,14 @@ SHORTEST_INTERVAL = 1.0
 
 @dataclass
 class _Pace:
-    """When an experiment is polled next, and how often it has failed in a row."""
+    """What is remembered of an experiment between two calls; none of it needs to outlive us."""
 
     due: float = 0.0
+    """When it is polled next."""
     failures: int = 0
+    """How often it has failed in a row."""
+    rollback: planning.Plan | None = None
+    """A rollback that was decided and perhaps routed, but that no status tells of yet."""
 
 
 @dataclass
@@ -90,10 +94,10 @@ class Reconciler:
         seen = await self.store.get(key.namespace, key.name)
         if seen is None:
             return None
-        before = _status_of(seen)
         if seen["metadata"].get("deletionTimestamp"):
-            await self._release(seen, before)
+            await self._release(seen)
             return None
+        before = _status_of(seen)
         try:
             experiment = parse_experiment(seen)
         except ManifestError as error:
@@ -107,7 +111,7 @@ class Reconciler:
             snapshot = await self.gatherer.snapshot(experiment, before, seen, poll=poll)
         if poll:
             pace.due = time.monotonic() + interval
-        plan = planning.decide(experiment, before, snapshot)
+        plan = self._decide(experiment, before, snapshot, pace)
         started = plan.status.phase.started and not before.phase.started
         if started:
             seen = await self.store.add_finalizer(seen)
@@ -115,12 +119,33 @@ class Reconciler:
             return 0.0
         plan, failed = await self._route(experiment, plan, snapshot)
         await self._write(seen, before, plan.status, plan.events)
+        pace.rollback = None
         self.telemetry.observe(key, plan.status)
         if failed:
             return RETRY
         if not plan.status.phase.started:
             return min(interval, WAITING)
         return max(0.0, pace.due - time.monotonic())
+
+    def _decide(
+        self,
+        experiment: Experiment,
+        before: ExperimentStatus,
+        snapshot: Snapshot,
+        pace: _Pace,
+    ) -> planning.Plan:
+        """Decide, or go on with a rollback whose status could not be written.
+
+        The breach may be over by now, since nobody is sent to the challenger any more; to decide
+        anew would send them back.
+        """
+        unfinished = pace.rollback
+        if unfinished and unfinished.status.observed_generation == snapshot.generation:
+            return planning.finish_rollback(before, unfinished)
+        plan = planning.decide(experiment, before, snapshot)
+        rolled_back = plan.status.phase is Phase.ROLLED_BACK is not before.phase
+        pace.rollback = plan if rolled_back else None
+        return plan
 
     async def _route(
         self, experiment: Experiment, plan: planning.Plan, snapshot: Snapshot
@@ -161,12 +186,12 @@ class Reconciler:
             extra = {"experiment": name, "event": str(event.reason)}
             _log.log(level, "%s: %s", event.reason, event.message, extra=extra)
 
-    async def _release(self, seen: Object, status: ExperimentStatus) -> None:
+    async def _release(self, seen: Object) -> None:
         """Restore the original route and let the object go; a route that is gone stays gone."""
-        original: Any = status.memory.original_route
+        # Not the whole status: one that can't be read must not keep the object for ever.
+        original = ((seen.get("status") or {}).get("memory") or {}).get("originalRoute")
         if original is not None:
-            experiment = parse_experiment(seen)
-            problem = await self.router.restore(experiment, original)
+            problem = await self._restore(seen, original)
             if problem and not problem.bad_input:
                 raise UnavailableError(problem.message)
             said = f"nothing to restore: {problem.message}" if problem else "as it was before"
@@ -174,6 +199,13 @@ class Reconciler:
             self._log_events(seen, (event,))
             await self.store.tell(seen, [event])
         await self.store.remove_finalizer(seen)
+
+    async def _restore(self, seen: Object, original: Any) -> Problem | None:
+        try:
+            experiment = parse_experiment(seen)
+        except ManifestError as error:
+            return Problem("SpecUnreadable", f"the spec can't be read: {error}")
+        return await self.router.restore(experiment, original)
 
 
 def _status_of(seen: Mapping[str, Any]) -> ExperimentStatus:

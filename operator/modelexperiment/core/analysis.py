@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from modelexperiment.core import stats
-from modelexperiment.core.measures import kind_of
+from modelexperiment.core import states, stats
+from modelexperiment.core.exceedance import edge_of
+from modelexperiment.core.measures import bucket_label, kind_of
 from modelexperiment.core.snapshot import Counted
 from modelexperiment.core.spec import (
     Correction,
@@ -24,19 +25,29 @@ from modelexperiment.core.spec import (
     Unit,
 )
 from modelexperiment.core.status import ArmEstimate, Interval, MetricAnalysis
+from modelexperiment.core.tally import Arms, SegmentValue
 
-Comparisons = dict[tuple[str, str], stats.Comparison]
-"""By (metric, challenger)."""
+Key = tuple[str, str] | tuple[str, str, str, str]
+"""(metric, challenger), or (metric, challenger, label, value) within a segment."""
+Comparisons = dict[Key, stats.Comparison]
 
 METHODS = {
     Method.SEQUENTIAL: stats.Method.SEQUENTIAL,
     Method.GROUP_SEQUENTIAL: stats.Method.GROUP_SEQUENTIAL,
     Method.FIXED_HORIZON: stats.Method.FIXED_HORIZON,
 }
-_NAMES = {
-    "proportion": "exact e-process, anytime-valid interval",
-    "mean": "asymptotic confidence sequence",
-}
+NO_BUCKETS = (
+    "users are the unit, and without hash buckets no honest variance is known: set "
+    "spec.assignment.buckets to 64, or take the claim that requests are independent on yourself "
+    "by spec.analysis.unit: Request"
+)
+NO_BUCKET_LABEL = (
+    "users are the unit, and the counters carry no bucket: copy the request header "
+    "x-experiment-bucket into a label of the metric's counters and name that label in "
+    "spec.assignment.bucketLabel, or take the claim that requests are independent on yourself by "
+    "spec.analysis.unit: Request"
+)
+_REASONS = {NO_BUCKETS: "NoBuckets", NO_BUCKET_LABEL: "NoBucketLabel"}
 
 
 def margin_of(effect: Effect | None) -> stats.Margin | None:
@@ -78,68 +89,83 @@ def fingerprint(spec: ExperimentSpec, metric: Metric) -> str:
     counted = metric.dump()
     counted.pop("role")
     counted.pop("minimumEffect", None)
-    text = json.dumps([counted, spec.champion_version, spec.analysis.method], sort_keys=True)
+    parts: list[Any] = [counted, spec.champion_version, spec.analysis.method]
+    if spec.unit is Unit.USER and spec.assignment:
+        parts.append([bucket_label(spec), spec.assignment.buckets])
+    text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def keys(spec: ExperimentSpec, metric: str, challenger: str) -> Iterator[Key]:
+    """The comparisons of one metric and challenger: the whole, and each value of each segment."""
+    yield metric, challenger
+    for label, value in segment_values(spec):
+        yield metric, challenger, label, value
+
+
+def segment_values(spec: ExperimentSpec) -> dict[SegmentValue, None]:
+    """All (label, value) that segments report, each once."""
+    return {(segment.label, v): None for segment in spec.segments for v in segment.values}
+
+
 def restore(spec: ExperimentSpec, state: Any, prints: Mapping[str, str]) -> Comparisons:
-    """Take the comparisons up again; a metric that has changed or is new starts anew."""
+    """Take the comparisons up again; a metric that has changed or is new starts anew.
+
+    `state` is their JSON by "/".join(key), or what `observe` gave last, by the same names.
+    """
     known: Mapping[str, Any] = state or {}
     comparisons: Comparisons = {}
     for metric in spec.metrics:
         same = prints.get(metric.name) == fingerprint(spec, metric)
         for challenger in spec.challengers:
             settings = settings_for(spec, metric, challenger)
-            saved = known.get(f"{metric.name}/{challenger}") if same else None
-            comparisons[metric.name, challenger] = (
-                stats.Comparison.from_state(settings, saved)
-                if saved is not None
-                else stats.Comparison.start(settings)
-            )
+            for key in keys(spec, metric.name, challenger):
+                saved = known.get("/".join(key)) if same else None
+                comparisons[key] = (
+                    states.from_state(settings, saved)
+                    if saved is not None
+                    else stats.Comparison.start(settings)
+                )
     return comparisons
 
 
+def by_name(comparisons: Comparisons) -> dict[str, stats.Comparison]:
+    """The comparisons by the names that they have in the status."""
+    return {"/".join(key): comparison for key, comparison in comparisons.items()}
+
+
 def save(comparisons: Comparisons) -> dict[str, Any]:
-    """The comparisons' state as JSON, by "<metric>/<challenger>"."""
-    return {f"{metric}/{version}": c.to_state() for (metric, version), c in comparisons.items()}
+    """The comparisons' state as JSON, by the names that they have in the status."""
+    return {name: states.to_state(its) for name, its in by_name(comparisons).items()}
 
 
 def observe(spec: ExperimentSpec, comparisons: Comparisons, counted: Counted) -> Comparisons:
     """Add one poll to every comparison."""
-    nothing = stats.Increment.zero()
-
-    def arm(metric: str, version: str) -> stats.Increment:
-        return counted.increments.get((metric, version), nothing)
-
     champion = spec.champion_version
     return {
-        (metric, challenger): comparison.observe(
-            stats.Poll(
-                arm(metric, champion),
-                arm(metric, challenger),
-                *_buckets(counted, metric, champion, challenger),
+        key: comparison.observe(
+            _poll(
+                counted.segments.get(key[2:], Arms()) if len(key) == 4 else counted.arms,
+                key[0],
+                champion,
+                key[1],
             )
         )
-        for (metric, challenger), comparison in comparisons.items()
+        for key, comparison in comparisons.items()
     }
 
 
-Buckets = Mapping[int, stats.Increment]
+_NOTHING = stats.Increment.zero()
 
 
-def _buckets(
-    counted: Counted, metric: str, champion: str, challenger: str
-) -> tuple[Buckets | None, Buckets | None]:
-    """Both arms' increments by bucket; an arm without any in this poll has none of them."""
-    found = [counted.buckets.get((metric, version)) for version in (champion, challenger)]
-    if found == [None, None]:
-        return None, None
-    return found[0] or {}, found[1] or {}
-
-
-def merge_increments(one: stats.Increment | None, other: stats.Increment) -> stats.Increment:
-    """Add two increments of the same arm."""
-    return other if one is None else one + other
+def _poll(arms: Arms, metric: str, champion: str, challenger: str) -> stats.Poll:
+    """Both arms' increments; an arm without any by bucket has no users in this poll."""
+    one, other = (metric, champion), (metric, challenger)
+    buckets = arms.buckets.get(one), arms.buckets.get(other)
+    if buckets != (None, None):
+        buckets = buckets[0] or {}, buckets[1] or {}
+    found = arms.increments.get(one, _NOTHING), arms.increments.get(other, _NOTHING)
+    return stats.Poll(*found, *buckets)
 
 
 def new_phase(comparisons: Comparisons) -> Comparisons:
@@ -147,25 +173,21 @@ def new_phase(comparisons: Comparisons) -> Comparisons:
     return {key: comparison.new_phase() for key, comparison in comparisons.items()}
 
 
-def _rounded(value: float, digits: int = 5) -> float:
-    return float(f"{value:.{digits}g}")
+def rounded(value: float | None, digits: int = 5) -> float | None:
+    """The value to so many significant digits."""
+    return None if value is None else float(f"{value:.{digits}g}")
 
 
-def _interval(interval: stats.Interval | None) -> Interval | None:
-    if interval is None:
+def interval(found: stats.Interval | None) -> Interval | None:
+    """An interval for people."""
+    if found is None:
         return None
-    return Interval(
-        effect=_rounded(interval.effect),
-        lower=_rounded(interval.lower),
-        upper=_rounded(interval.upper),
-    )
+    effect, lower, upper = (rounded(v) for v in (found.effect, found.lower, found.upper))
+    return Interval(effect=effect, lower=lower, upper=upper)
 
 
 def _arm(estimate: stats.Estimate) -> ArmEstimate:
-    value = estimate.estimate
-    return ArmEstimate(
-        samples=estimate.samples, estimate=None if value is None else _rounded(value)
-    )
+    return ArmEstimate(samples=round(estimate.samples, 3), estimate=rounded(estimate.estimate))
 
 
 def _correct(
@@ -177,51 +199,98 @@ def _correct(
     return correct(p_values)
 
 
-def analyse(spec: ExperimentSpec, comparisons: Comparisons) -> list[MetricAnalysis]:
-    """Say what every comparison says now, primary metric first.
+def analyse(
+    spec: ExperimentSpec, comparisons: Comparisons, edges: Any = None
+) -> list[MetricAnalysis]:
+    """Say what every comparison says now, primary metric first; segments are left out.
 
     Primary and secondary metrics are corrected each among themselves: a secondary metric informs
     and must not cost the primary one its power.
     """
     share = spec.analysis.alpha / len(spec.challengers)
-    results = {key: c.result(alpha=share) for key, c in comparisons.items()}
-    roles = {metric.name: metric.role for metric in spec.metrics}
+    results = {
+        (key[0], key[1]): c.result(alpha=share) for key, c in comparisons.items() if len(key) == 2
+    }
+    metrics = {metric.name: metric for metric in spec.metrics}
     corrected: dict[tuple[str, str], float] = {}
     for role in Role:
         p_values = {
             key: result.p_value
             for key, result in results.items()
-            if roles[key[0]] is role and result.p_value is not None
+            if metrics[key[0]].role is role and result.p_value is not None
         }
         corrected |= _correct(spec.analysis.correction, p_values)
     entries = [
-        _entry(spec, key, roles[key[0]], results[key], corrected.get(key)) for key in results
+        MetricAnalysis(
+            metric=key[0],
+            role=metrics[key[0]].role,
+            model_version=key[1],
+            method=method_name(spec, metrics[key[0]], edges),
+            **findings(spec, result, corrected.get(key), _lack(comparisons[key])),
+        )
+        for key, result in results.items()
     ]
     return sorted(entries, key=lambda entry: entry.role is not Role.PRIMARY)
 
 
-def _entry(
-    spec: ExperimentSpec,
-    key: tuple[str, str],
-    role: Role,
-    result: stats.Result,
-    corrected: float | None,
-) -> MetricAnalysis:
-    metric = next(m for m in spec.metrics if m.name == key[0])
-    significant = (
-        corrected is not None and corrected <= spec.analysis.alpha and result.withheld is None
-    )
-    return MetricAnalysis(
-        metric=key[0],
-        role=role,
-        model_version=key[1],
-        champion=_arm(result.champion),
-        challenger=_arm(result.challenger),
-        absolute=_interval(result.absolute),
-        relative=_interval(result.relative),
-        p_value=None if result.p_value is None else _rounded(result.p_value, 3),
-        corrected_p_value=None if corrected is None else _rounded(corrected, 3),
-        significant=significant,
-        method=_NAMES[kind_of(metric)],
-        withheld=result.withheld,
-    )
+def findings(
+    spec: ExperimentSpec, result: stats.Result, corrected: float | None, lack: str | None = None
+) -> dict[str, Any]:
+    """What a result says, rounded to what it means, by the names of the status' fields."""
+    withheld = lack or result.withheld
+    return {
+        "champion": _arm(result.champion),
+        "challenger": _arm(result.challenger),
+        "absolute": interval(result.absolute),
+        "relative": interval(result.relative),
+        "p_value": rounded(result.p_value, 3),
+        "corrected_p_value": rounded(corrected, 3),
+        "significant": (
+            corrected is not None and corrected <= spec.analysis.alpha and withheld is None
+        ),
+        "withheld": withheld,
+    }
+
+
+def _lack(comparison: stats.Comparison) -> str | None:
+    """What is missing for users to be the unit, if anything is."""
+    settings = comparison.settings
+    if settings.unit is not stats.Unit.USER or comparison.evidence.samples.any():
+        return None
+    if not settings.buckets:
+        return NO_BUCKETS
+    return NO_BUCKET_LABEL if comparison.unlabelled.any() else None
+
+
+def lacking(spec: ExperimentSpec, entries: Iterable[MetricAnalysis]) -> tuple[str, str] | None:
+    """Why the primary metric has no verdict for want of buckets, as reason and message."""
+    primary = (e.withheld for e in entries if e.role is Role.PRIMARY)
+    missing = next((text for text in primary if text in _REASONS), None)
+    return (_REASONS[missing], f"{spec.primary.name}: {missing}") if missing else None
+
+
+def method_name(spec: ExperimentSpec, metric: Metric, edges: Any = None) -> str:
+    """How a metric's numbers are computed, for people."""
+    kind = kind_of(metric)
+    if spec.analysis.method is Method.SEQUENTIAL:
+        exact = spec.unit is Unit.REQUEST and kind != "mean"
+        name = (
+            "exact e-process, anytime-valid interval" if exact else "asymptotic confidence sequence"
+        )
+    elif spec.analysis.method is Method.GROUP_SEQUENTIAL:
+        name = "O'Brien-Fleming boundary up to sampleSize"
+    else:
+        name = "a single look at sampleSize"
+    if spec.unit is Unit.USER:
+        name += ", robust by hash bucket of users"
+    if kind == "rate":
+        name += "; events per second, by the version's share of the split"
+    if kind == "quantile":
+        name += f"; {_compared(edge_of(edges, metric))}"
+    return name
+
+
+def _compared(edge: float | None) -> str:
+    if edge is None:
+        return "share of observations above an edge of the histogram that is not named yet"
+    return f"share of observations above {edge:g}, an edge of the histogram"

@@ -12,6 +12,9 @@ from datetime import timedelta
 from modelexperiment.core import analysis, planning, sample_ratio
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
+from modelexperiment.core.exceedance import count_exceedances
+from modelexperiment.core.exposure import with_exposure
+from modelexperiment.core.segments import with_segments
 from modelexperiment.core.snapshot import Counted, Problem
 
 # Without any sample the time is moved on this seldom: it keeps the next query's window short,
@@ -35,24 +38,30 @@ def count(draft: Draft) -> None:
         text = f"a counter gave what its metric can't have: {why}"
         draft.snapshot = replace(draft.snapshot, counted=Problem("ImpossibleCount", text))
         return
-    for reset in counted.resets:
-        text = f"{reset.series} fell from {reset.before:g} to {reset.after:g}"
-        draft.tell(Reason.COUNTER_RESET, f"{text}: counted as a restart from zero")
+    if counted.resets:
+        # A process that restarts takes all of its series with it, hundreds where there are buckets.
+        first, others = counted.resets[0], len(counted.resets) - 1
+        text = f"{first.series} fell from {first.before:g} to {first.after:g}"
+        more = f", and {others} more series fell" if others else ""
+        draft.tell(Reason.COUNTER_RESET, f"{text}{more}: counted as a restart from zero")
 
 
 def _take_in(draft: Draft, counted: Counted) -> None:
     spec, memory = draft.spec, draft.status.memory
+    counted = with_exposure(spec, draft.status, counted)
+    counted, edges = count_exceedances(spec, memory.edges, counted)
     comparisons = analysis.restore(spec, memory.comparisons, memory.fingerprints)
     if memory.split_since and memory.split_since > counted.since:
         comparisons = analysis.new_phase(comparisons)
     comparisons = analysis.observe(spec, comparisons, counted)
     draft.remember(
-        comparisons=analysis.save(comparisons),
+        comparisons=analysis.by_name(comparisons),
+        edges=edges or None,
         fingerprints={m.name: analysis.fingerprint(spec, m) for m in spec.metrics},
     )
     draft.update(
         counted_until=counted.until,
-        analysis=analysis.analyse(spec, comparisons),
+        analysis=with_segments(spec, comparisons, analysis.analyse(spec, comparisons, edges)),
     )
     sample_ratio.check(draft, counted)
     draft.update(plan=planning.sample_plan(spec, draft.status, counted.until))

@@ -84,22 +84,14 @@ def outcome(spec: ExperimentSpec, analysis: Sequence[MetricAnalysis]) -> Outcome
 
 def _evidence(spec: ExperimentSpec, entry: MetricAnalysis) -> str:
     """One clause with the effect, its interval and the p-value."""
-    confidence = f"{100 * (1 - spec.analysis.alpha):g} %"
-    metric = spec.primary.name
-    if entry.relative is not None:
-        r = entry.relative
-        size = (
-            f"{metric} of {entry.model_version} {percent(r.effect)} "
-            f"({confidence} interval {percent(r.lower)} to {percent(r.upper)})"
-        )
-    elif entry.absolute is not None:
-        a = entry.absolute
-        size = (
-            f"{metric} of {entry.model_version} {a.effect:+.3g} "
-            f"({confidence} interval {a.lower:+.3g} to {a.upper:+.3g})"
-        )
-    else:
-        size = f"{metric} of {entry.model_version} is not known yet"
+    interval = entry.relative or entry.absolute
+    assert interval is not None
+    show = percent if entry.relative else "{:+.3g}".format
+    size = (
+        f"{spec.primary.name} of {entry.model_version} {show(interval.effect)} "
+        f"({100 * (1 - spec.analysis.alpha):g} % interval {show(interval.lower)} to "
+        f"{show(interval.upper)})"
+    )
     p = entry.corrected_p_value
     return size if p is None else f"{size}, p = {p:.2g}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
+from modelexperiment.core.rollout import Split
 from modelexperiment.core.snapshot import Reading, Snapshot
 from modelexperiment.core.spec import Analysis, ExperimentSpec, Guardrail, NoData
 from modelexperiment.core.status import GuardrailState, GuardrailStatus
@@ -78,13 +79,16 @@ def judge(
 
 
 def judge_all(
-    spec: ExperimentSpec, snapshot: Snapshot, before: Iterable[GuardrailStatus]
+    spec: ExperimentSpec, snapshot: Snapshot, before: Iterable[GuardrailStatus], split: Split
 ) -> list[GuardrailStatus]:
-    """Judge every guardrail of every challenger; what was not read keeps its status."""
+    """Judge every guardrail of every challenger that serves; what was not read keeps its status.
+
+    A challenger without traffic, as the others in a rollout, has no data, which is nobody's fault.
+    """
     known = {(g.name, g.model_version): g for g in before}
     judged = []
     for guardrail in spec.guardrails:
-        for version in spec.challengers:
+        for version in (v for v in spec.challengers if split.get(v, 0.0) > 0):
             last = known.get((guardrail.name, version))
             reading = snapshot.reading(guardrail.name, version)
             if reading is not None:

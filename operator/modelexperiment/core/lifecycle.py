@@ -15,6 +15,7 @@ from modelexperiment.core.status import (
     Action,
     Decision,
     ExperimentStatus,
+    GuardrailState,
     GuardrailStatus,
     Memory,
     Phase,
@@ -137,8 +138,10 @@ def _start_changed_metrics_anew(draft: Draft) -> None:
             draft.tell(Reason.METRIC_RESTARTED, f"metric {name} has changed and starts anew")
     kept = {name for name, value in prints.items() if known.get(name) == value}
     saved: dict[str, object] = draft.status.memory.comparisons or {}
+    edges: dict[str, object] = draft.status.memory.edges or {}
     draft.remember(
         fingerprints=prints,
+        edges={name: edge for name, edge in edges.items() if name in kept} or None,
         comparisons={key: state for key, state in saved.items() if key.split("/")[0] in kept},
     )
     # A verdict from the old numbers would be one about a question that nobody asks any more.
@@ -217,12 +220,18 @@ def conclude(draft: Draft) -> None:
     if draft.status.phase is Phase.ROLLING_OUT:
         _roll_on(draft)
         return
-    if not isinstance(draft.snapshot.counted, Counted):
+    counted = draft.snapshot.counted
+    if not isinstance(counted, Counted):
         return
     spec, status = draft.spec, draft.status
+    # By the counters' clock, the one that startTime is from.
+    elapsed = counted.until - (status.start_time or counted.until)
+    over = elapsed >= spec.analysis.max_duration
     if status.sample_ratio and status.sample_ratio.mismatch:
+        if over:
+            why = "the arms did not get their shares, so that no verdict could be given"
+            _give_up(draft, decision.Outcome(Verdict.INCONCLUSIVE, None, why))
         return
-    elapsed = draft.snapshot.now - (status.start_time or draft.snapshot.now)
     found = decision.outcome(spec, status.analysis)
     patience = max(spec.analysis.min_duration, spec.primary.delay)
     if found.verdict is not Verdict.INCONCLUSIVE and elapsed < patience:
@@ -233,11 +242,15 @@ def conclude(draft: Draft) -> None:
     draft.update(verdict=found.verdict, decision=decided)
     if found.verdict is not Verdict.INCONCLUSIVE:
         _follow(draft, found, decided)
-    elif elapsed >= spec.analysis.max_duration:
-        late = decision.timed_out(spec, found)
-        draft.update(decision=late)
-        end(draft, Phase.CHAMPION_KEPT)
-        draft.tell(Reason.COMPLETED, late.reason)
+    elif over:
+        _give_up(draft, found)
+
+
+def _give_up(draft: Draft, found: decision.Outcome) -> None:
+    late = decision.timed_out(draft.spec, found)
+    draft.update(verdict=found.verdict, decision=late)
+    end(draft, Phase.CHAMPION_KEPT)
+    draft.tell(Reason.COMPLETED, late.reason)
 
 
 def _follow(draft: Draft, found: decision.Outcome, decided: Decision) -> None:
@@ -273,13 +286,19 @@ def _take_step(draft: Draft, step: RolloutStatus) -> None:
 
 def _roll_on(draft: Draft) -> None:
     step = draft.status.rollout
-    if step is None:
-        raise AssertionError("a rollout has a step")
+    assert step is not None
     due = rollout.next_step(draft.spec, step, draft.snapshot.now)
+    if due is step or not _guardrails_pass(draft):
+        return
     if due is None:
         _promote(draft, step)
-    elif due is not step:
+    else:
         _take_step(draft, due)
+
+
+def _guardrails_pass(draft: Draft) -> bool:
+    """Whether all of them do: nobody more is sent to a challenger that is not known to be well."""
+    return all(g.state is GuardrailState.PASS for g in draft.status.guardrails)
 
 
 def _promote(draft: Draft, step: RolloutStatus) -> None:

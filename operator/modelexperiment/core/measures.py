@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from modelexperiment.core.manifest import FieldError
 from modelexperiment.core.promql import Selector, any_of, fill, parse_selector
 from modelexperiment.core.spec import ExperimentSpec, Metric
 from modelexperiment.core.stats import Increment
+from modelexperiment.core.tally import Cell, Cells, SegmentValue
 
-# The letters are the statistics library's: count, sum, sum of squares.
+# The letters are the statistics library's: count, sum, sum of squares. A histogram is kept whole
+# until it is known which of its edges is compared.
+HISTOGRAM = "h"
 _PARTS = {
     "proportion": {"trials": "n", "successes": "s"},
     "mean": {"count": "n", "sum": "s", "sum_squares": "q"},
+    "rate": {"events": "s"},
+    "quantile": {"histogram": HISTOGRAM},
 }
+_EDGE = "le"
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,9 @@ class Part:
     version_label: str
     field: str
     """Where the manifest names it."""
+
+    labels: tuple[str, ...] = ()
+    """The labels whose values tell whose its growth is, the version's first."""
 
     def query(self, versions: list[str], window_seconds: float) -> str:
         """PromQL for the raw samples of these versions' series over a window."""
@@ -42,10 +52,23 @@ def kind_of(metric: Metric) -> str:
 
 def parts_of(spec: ExperimentSpec) -> list[Part]:
     """Give every counter that the spec's metrics name; ValueError where one is no selector."""
-    return [part for metric in spec.metrics for part in _metric_parts(metric)]
+    return [part for metric in spec.metrics for part in _metric_parts(metric, whose_labels(spec))]
 
 
-def _metric_parts(metric: Metric) -> Iterator[Part]:
+def bucket_label(spec: ExperimentSpec) -> str | None:
+    """The counters' label with the users' hash bucket, where there is one."""
+    assignment = spec.assignment
+    return assignment.bucket_label if assignment and assignment.buckets else None
+
+
+def whose_labels(spec: ExperimentSpec) -> tuple[str, ...]:
+    """The labels, beside the version's, that break the counters down."""
+    bucket = bucket_label(spec)
+    segments = dict.fromkeys(segment.label for segment in spec.segments)
+    return (*([bucket] if bucket else []), *segments)
+
+
+def _metric_parts(metric: Metric, whose: tuple[str, ...]) -> Iterator[Part]:
     kind = kind_of(metric)
     for field, letter in _PARTS.get(kind, {}).items():
         text = getattr(getattr(metric, kind), field)
@@ -56,18 +79,80 @@ def _metric_parts(metric: Metric) -> Iterator[Part]:
             selector = parse_selector(text)
         except ValueError as why:
             raise ValueError(str(FieldError(where, str(why), text))) from None
-        yield Part(metric.name, letter, selector, metric.version_label, where)
+        edges = (_EDGE,) if letter == HISTOGRAM else ()
+        labels = (metric.version_label, *whose, *edges)
+        yield Part(metric.name, letter, selector, metric.version_label, where, labels)
 
 
-def increments(grown: Mapping[tuple[str, str, str], float]) -> dict[tuple[str, str], Increment]:
-    """Put the growth by (metric, letter, modelVersion) together to increments."""
-    letters: dict[tuple[str, str], dict[str, float]] = {}
-    for (metric, letter, version), value in grown.items():
-        letters.setdefault((metric, version), {})[letter] = value
-    return {
-        key: Increment(found.get("n", 0.0), found.get("s", 0.0), found.get("q"))
-        for key, found in letters.items()
+Grown = Mapping[tuple[str, ...], float]
+"""What a part's series grew by, by the values of its labels."""
+
+
+def cells(
+    spec: ExperimentSpec, grown: Iterable[tuple[Part, Grown]]
+) -> tuple[Cells, dict[Cell, dict[float, float]]]:
+    """Put the growth of all parts together to increments, and to histograms by their edges.
+
+    A rate's increments have no exposure yet.
+
+    Raises:
+        ValueError: a histogram's series has an edge that is no number.
+    """
+    letters: dict[Cell, dict[str, float]] = {}
+    histograms: dict[Cell, dict[float, float]] = {}
+    for part, by_labels in grown:
+        for values, value in by_labels.items():
+            cell = _cell(spec, part, values)
+            if part.letter == HISTOGRAM:
+                edges = histograms.setdefault(cell, {})
+                edge = _edge(part, values[-1])
+                edges[edge] = edges.get(edge, 0.0) + value
+            else:
+                sums = letters.setdefault(cell, {})
+                sums[part.letter] = sums.get(part.letter, 0.0) + value
+    found = [
+        (cell, Increment(sums.get("n", 0.0), sums.get("s", 0.0), sums.get("q")))
+        for cell, sums in letters.items()
+    ]
+    return found, histograms
+
+
+def _cell(spec: ExperimentSpec, part: Part, values: tuple[str, ...]) -> Cell:
+    named = dict(zip(part.labels[1:], values[1:], strict=True))
+    label = bucket_label(spec)
+    return Cell(
+        part.metric,
+        values[0],
+        bucket_number(spec, named[label]) if label else None,
+        segment_values(spec, named),
+    )
+
+
+def bucket_number(spec: ExperimentSpec, text: str) -> int | None:
+    """The hash bucket that a label's value names; None where it names none."""
+    buckets = spec.assignment.buckets if spec.assignment else 0
+    plain = text.isascii() and text.isdecimal() and len(text) < 5
+    return int(text) if plain and int(text) < buckets else None
+
+
+def segment_values(spec: ExperimentSpec, named: Mapping[str, str]) -> tuple[SegmentValue, ...]:
+    """Those of the labels' values that the spec's segments report."""
+    found = {
+        (segment.label, named[segment.label])
+        for segment in spec.segments
+        if named.get(segment.label) in segment.values
     }
+    return tuple(sorted(found))
+
+
+def _edge(part: Part, text: str) -> float:
+    try:
+        edge = float(text)
+    except ValueError:
+        edge = math.nan
+    if math.isnan(edge):
+        raise ValueError(f"{part.field}: a series has the label {_EDGE}={text!r}, which is no edge")
+    return edge
 
 
 def guardrail_query(query: str, version: str, namespace: str) -> str:

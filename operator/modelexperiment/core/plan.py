@@ -57,7 +57,8 @@ def _step(draft: Draft) -> None:
 
 def _judge_guardrails(draft: Draft) -> None:
     spec, snapshot = draft.spec, draft.snapshot
-    judged = guardrails.judge_all(spec, snapshot, draft.status.guardrails)
+    split = wanted_split(spec, draft.status) or {}
+    judged = guardrails.judge_all(spec, snapshot, draft.status.guardrails, split)
     draft.update(guardrails=judged)
     broken = guardrails.broken(spec, judged)
     if broken:
@@ -79,6 +80,13 @@ def _tell_correction(draft: Draft, split: Split | None) -> None:
         found = "other destinations" if route.split is None else format_split(dict(route.split))
         message = f"the route said {found} and was put back to {format_split(split)}"
         draft.tell(Reason.ROUTE_CORRECTED, message)
+
+
+def finish_rollback(before: ExperimentStatus, decided: Plan) -> Plan:
+    """A rollback that was decided earlier, over a status that somebody has written since."""
+    said = ("phase", "end_time", "decision", "guardrails", "rollout", "conditions", "summary")
+    status = before.model_copy(update={name: getattr(decided.status, name) for name in said})
+    return replace(decided, status=status)
 
 
 def routed(plan: Plan, snapshot: Snapshot) -> Plan:

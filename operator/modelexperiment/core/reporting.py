@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from modelexperiment.core import conditions, lifecycle
+from modelexperiment.core.analysis import lacking
 from modelexperiment.core.conditions import ConditionType, condition
 from modelexperiment.core.decision import percent
 from modelexperiment.core.draft import Draft
@@ -12,7 +13,7 @@ from modelexperiment.core.events import Reason
 from modelexperiment.core.fields import format_duration
 from modelexperiment.core.guardrails import broken
 from modelexperiment.core.rollout import format_split
-from modelexperiment.core.sample_ratio import describe
+from modelexperiment.core.sample_ratio import blind_spot, describe
 from modelexperiment.core.snapshot import Counted, Problem, RouteSeen, Snapshot
 from modelexperiment.core.spec import Goal, Role
 from modelexperiment.core.status import (
@@ -120,6 +121,12 @@ def _ratio(draft: Draft) -> Condition | None:
         draft.snapshot.now,
         draft.status.sample_ratio,
     )
+    unseen = ratio is None or not ratio.observed
+    blind = blind_spot(draft.spec)
+    if unseen and not blind:
+        blind = lacking(draft.spec, draft.status.analysis)
+    if blind:
+        return condition(type_, None, *blind, now)
     if ratio is None or not ratio.observed:
         message = "judged from the first poll on; send traffic"
         return condition(type_, None, "NoDataYet", message, now)
@@ -138,6 +145,9 @@ def _verdict(draft: Draft) -> Condition | None:
         message = "no verdict yet; it is judged at every poll"
         return condition(type_, False, "NoVerdictYet", message, now)
     reached = status.verdict is not Verdict.INCONCLUSIVE
+    lack = lacking(draft.spec, status.analysis)
+    if lack and not reached and not status.phase.ended:
+        return condition(type_, False, *lack, now)
     message = status.decision.reason
     if not reached and not status.phase.ended:
         message += "; " + "; ".join(status.decision.next_steps)

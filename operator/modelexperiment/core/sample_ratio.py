@@ -2,51 +2,96 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from typing import Any
 
 from modelexperiment.core import stats
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
+from modelexperiment.core.exposure import of_one_split
+from modelexperiment.core.measures import bucket_label
 from modelexperiment.core.snapshot import Counted
-from modelexperiment.core.spec import Unit
-from modelexperiment.core.status import Phase, SampleRatioStatus
+from modelexperiment.core.spec import ExperimentSpec, Metric, Unit
+from modelexperiment.core.status import Memory, Phase, SampleRatioStatus
 
 # The literature's level for SRM: a healthy experiment is frozen once in a thousand.
 ALPHA = 0.001
-# A poll that reaches back to before a change of the split holds requests of both splits, and
-# proxies take a moment to get the new one.
-SETTLING = timedelta(seconds=5)
+
+
+def counting_metric(spec: ExperimentSpec) -> Metric | None:
+    """The metric whose samples are compared with the split: one that counts requests.
+
+    The primary metric if it can be. A rate knows its events only, and those may differ.
+    """
+    candidates = [spec.primary, *spec.metrics]
+    return next((metric for metric in candidates if not metric.rate), None)
+
+
+def blind_spot(spec: ExperimentSpec) -> tuple[str, str] | None:
+    """Why the split can't be checked with this spec, as reason and message, if it can't."""
+    if counting_metric(spec) is None:
+        return "NothingCounted", (
+            "rates count events only; add a metric that counts requests (a proportion, a mean or "
+            "a quantile) to have the split checked"
+        )
+    if spec.unit is Unit.USER and bucket_label(spec) is None:
+        return "NoBucketLabel", (
+            "requests of one user move together: to have the split checked, have the counters "
+            "carry the bucket and name the label in spec.assignment.bucketLabel"
+        )
+    return None
 
 
 def check(draft: Draft, counted: Counted) -> None:
-    """Test the primary metric's samples against the split; a mismatch freezes the verdict."""
+    """Test a metric's samples against the split; a mismatch freezes the verdict."""
     spec, memory = draft.spec, draft.status.memory
-    if spec.unit is Unit.USER or draft.status.phase is Phase.ROLLING_OUT:
+    metric = counting_metric(spec)
+    if metric is None or blind_spot(spec) or draft.status.phase is Phase.ROLLING_OUT:
         return
     split = {arm.model_version: arm.percent for arm in memory.split}
     shares = {version: percent / 100 for version, percent in split.items() if percent > 0}
     if len(shares) < 2:
         return
-    ratio = _restored(draft, shares)
-    since = memory.split_since
-    if since is None or counted.since - since >= SETTLING:
-        name = spec.primary.name
-        counts = {v: counted.increments.get((name, v)) for v in shares}
-        ratio = ratio.observe({v: found.n if found else 0.0 for v, found in counts.items()})
-    draft.remember(sample_ratio=ratio.to_state(), ratio_split=memory.split)
+    ratio = _restored(memory, shares, _buckets(spec))
+    if of_one_split(memory, counted):
+        ratio = _observed(spec, ratio, metric.name, counted)
+    draft.remember(sample_ratio=ratio, ratio_split=memory.split)
     _report(draft, ratio)
 
 
-def _restored(draft: Draft, shares: dict[str, float]) -> stats.SampleRatio:
-    memory = draft.status.memory
-    if memory.sample_ratio is None:
-        return stats.SampleRatio.start(shares)
-    ratio = stats.SampleRatio.from_state(memory.sample_ratio)
+def _buckets(spec: ExperimentSpec) -> int:
+    return spec.assignment.buckets if spec.unit is Unit.USER and spec.assignment else 0
+
+
+def _observed(
+    spec: ExperimentSpec, ratio: stats.SampleRatio, metric: str, counted: Counted
+) -> stats.SampleRatio:
+    if not _buckets(spec):
+        found = {v: counted.increments.get((metric, v)) for v in ratio.names}
+        return ratio.observe({v: i.n if i else 0.0 for v, i in found.items()})
+    return ratio.observe_buckets(
+        {
+            version: {b: i.n for b, i in counted.buckets.get((metric, version), {}).items()}
+            for version in ratio.names
+        }
+    )
+
+
+def _restored(memory: Memory, shares: dict[str, float], buckets: int) -> stats.SampleRatio:
+    state, fresh = memory.sample_ratio, stats.SampleRatio.start(shares, buckets)
+    if state is None or _buckets_of(state) != buckets:
+        return fresh
+    known = isinstance(state, stats.SampleRatio)
+    ratio = state if known else stats.SampleRatio.from_state(state, buckets)
     if memory.ratio_split == memory.split:
         return ratio
     # The shares of other arms can't be compared with what these got: the check starts anew.
-    same_arms = set(ratio.names) == shares.keys()
-    return ratio.new_phase(shares) if same_arms else stats.SampleRatio.start(shares)
+    return ratio.new_phase(shares) if set(ratio.names) == shares.keys() else fresh
+
+
+def _buckets_of(state: Any) -> int:
+    if isinstance(state, stats.SampleRatio):
+        return int(state.surplus.shape[1])
+    return len(state.get("surplus", [])) // (len(state["arms"]) - 1)
 
 
 def _report(draft: Draft, ratio: stats.SampleRatio) -> None:

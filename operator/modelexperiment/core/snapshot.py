@@ -12,6 +12,7 @@ from typing import Any
 
 from modelexperiment.core.counting import Reset
 from modelexperiment.core.stats import Increment
+from modelexperiment.core.tally import Arms, Cell, SegmentValue
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class Counted:
     """By (metric, modelVersion)."""
     buckets: Mapping[tuple[str, str], Mapping[int, Increment]] = field(default_factory=dict)
     """The same again by hash bucket, where the counters carry the bucket's label."""
+    segments: Mapping[SegmentValue, Arms] = field(default_factory=dict)
+    """The same again by segment."""
+    histograms: Mapping[Cell, Mapping[float, float]] = field(default_factory=dict)
+    """Of quantile metrics: by how much the count up to each bucket's edge grew."""
     samples: bool = True
     """Whether there was any sample in the span."""
     resets: tuple[Reset, ...] = ()
@@ -53,6 +58,11 @@ class Counted:
     """Selectors that match no series of the champion's, as the manifest names them."""
     history_lost: bool = False
     """Whether Prometheus has lost what it had at `since`."""
+
+    @property
+    def arms(self) -> Arms:
+        """All segments together."""
+        return Arms(self.increments, self.buckets)
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,19 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, PlainSerializer, WithJsonSchema
+from pydantic import ConfigDict, Field, PlainSerializer, WithJsonSchema
 
 from modelexperiment.core.fields import Model, ModelVersion, Time
 from modelexperiment.core.spec import Role
+from modelexperiment.core.states import to_state
 
 
 def _whole(value: float) -> float | int:
     return int(value) if value.is_integer() else value
+
+
+State = Annotated[Any, PlainSerializer(to_state), Field(json_schema_extra={"preserve": True})]
+"""What the statistics go on from: as JSON, as the API server gives it, or not yet written."""
 
 
 class Phase(StrEnum):
@@ -90,7 +95,13 @@ class ConditionStatus(StrEnum):
     UNKNOWN = "Unknown"
 
 
-class Condition(Model):
+class Part(Model):
+    """A part of the status. What a newer operator has written in it is passed over."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+class Condition(Part):
     """As metav1.Condition: one aspect of the experiment's health or progress."""
 
     type: str
@@ -108,7 +119,7 @@ class Condition(Model):
     """When the status last changed."""
 
 
-class RoutedArm(Model):
+class RoutedArm(Part):
     """One version's share in the route."""
 
     model_version: ModelVersion
@@ -117,16 +128,16 @@ class RoutedArm(Model):
     """Its share of the requests, in percent."""
 
 
-class ArmEstimate(Model):
+class ArmEstimate(Part):
     """What was seen of one version."""
 
     samples: Annotated[float, PlainSerializer(_whole), WithJsonSchema({"type": "number"})]
-    """How many trials, observations or requests."""
+    """How many trials or observations; of a rate, the exposure in seconds of all traffic."""
     estimate: float | None = None
     """The metric's value."""
 
 
-class Interval(Model):
+class Interval(Part):
     """An effect with its interval, which holds at every look."""
 
     effect: float
@@ -137,7 +148,54 @@ class Interval(Model):
     """The interval's upper end."""
 
 
-class MetricAnalysis(Model):
+class SegmentValue(Part):
+    """One metric of one challenger against the champion, within one value of a segment."""
+
+    value: str
+    """The label's value."""
+    champion: ArmEstimate
+    """What was seen of the champion."""
+    challenger: ArmEstimate
+    """What was seen of the challenger."""
+    absolute: Interval | None = None
+    """The effect in the metric's own units."""
+    relative: Interval | None = None
+    """The effect in percent of the champion's value."""
+    p_value: float | None = None
+    """Anytime-valid: it may be read at every poll. It never rises."""
+    corrected_p_value: float | None = None
+    """The same, corrected by Holm for the number of values."""
+    significant: bool
+    """Whether the corrected p-value is at most alpha. Nothing is decided from it."""
+    withheld: str | None = None
+    """Why there is nothing to say of this value yet."""
+
+
+class Heterogeneity(Part):
+    """Cochran's test of whether all values of a segment have the same effect."""
+
+    statistic: float
+    """Cochran's Q."""
+    degrees: int
+    """Number of values less one."""
+    p_value: float
+    """Of a single look: descriptive, not anytime-valid."""
+
+
+class SegmentAnalysis(Part):
+    """A metric broken down by a segment. Reported; nothing is decided from it."""
+
+    name: str
+    """The segment's name."""
+    values: list[SegmentValue]
+    """One entry per value."""
+    overall: Interval | None = None
+    """The absolute effect of the values together, each weighted by its share of the samples."""
+    heterogeneity: Heterogeneity | None = None
+    """Whether the values differ in their effect."""
+
+
+class MetricAnalysis(Part):
     """One metric of one challenger against the champion."""
 
     metric: str
@@ -164,9 +222,11 @@ class MetricAnalysis(Model):
     """How it was computed."""
     withheld: str | None = None
     """Why there is no verdict from this metric yet."""
+    segments: list[SegmentAnalysis] = []
+    """The same by segment."""
 
 
-class Decision(Model):
+class Decision(Part):
     """What follows from the verdict and the guardrails."""
 
     action: Action
@@ -179,7 +239,7 @@ class Decision(Model):
     """low, medium or critical."""
 
 
-class SamplePlan(Model):
+class SamplePlan(Part):
     """How many samples are needed, and when they will be there."""
 
     samples_needed: int | None = None
@@ -194,7 +254,7 @@ class SamplePlan(Model):
     """What is missing for a plan."""
 
 
-class GuardrailStatus(Model):
+class GuardrailStatus(Part):
     """One guardrail of one challenger."""
 
     name: str
@@ -215,7 +275,7 @@ class GuardrailStatus(Model):
     """Why there is no data, or what broke."""
 
 
-class SampleRatioStatus(Model):
+class SampleRatioStatus(Part):
     """Whether the arms got the shares that the split gives them."""
 
     expected: dict[str, float]
@@ -228,7 +288,7 @@ class SampleRatioStatus(Model):
     """True freezes verdict and rollout."""
 
 
-class RolloutStatus(Model):
+class RolloutStatus(Part):
     """Where a gradual rollout is."""
 
     model_version: ModelVersion
@@ -239,7 +299,7 @@ class RolloutStatus(Model):
     """When this step began."""
 
 
-class Summary(Model):
+class Summary(Part):
     """The columns of `kubectl get`."""
 
     split: str = ""
@@ -260,7 +320,7 @@ class Summary(Model):
     """Why the experiment is where it is."""
 
 
-class Memory(Model):
+class Memory(Part):
     """What the next poll goes on from. For the operator; its form may change between versions."""
 
     original_route: Annotated[Any, Field(json_schema_extra={"preserve": True})] = None
@@ -273,15 +333,17 @@ class Memory(Model):
     """When that phase began."""
     purpose: str = ""
     """Of what is asked: an ended experiment starts again where it changes."""
-    comparisons: Annotated[Any, Field(json_schema_extra={"preserve": True})] = None
-    """Engine state by "<metric>/<modelVersion>"."""
-    sample_ratio: Annotated[Any, Field(json_schema_extra={"preserve": True})] = None
+    comparisons: State = None
+    """Engine state by "<metric>/<modelVersion>", of a segment with "/<label>/<value>" behind it."""
+    edges: State = None
+    """By quantile metric, the histogram's edge that is compared, or what it will be named by."""
+    sample_ratio: State = None
     """State of the sample ratio check."""
     ratio_split: list[RoutedArm] = []
     """The split that the sample ratio check counts against."""
 
 
-class ExperimentStatus(Model):
+class ExperimentStatus(Part):
     """What the operator says of the experiment."""
 
     phase: Phase = Phase.PENDING

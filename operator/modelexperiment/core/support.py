@@ -5,10 +5,16 @@ Such a spec is refused with a condition that names the field. It is never silent
 
 from __future__ import annotations
 
-from modelexperiment.core.analysis import settings_for
-from modelexperiment.core.measures import kind_of, parts_of
+from modelexperiment.core.analysis import segment_values, settings_for
+from modelexperiment.core.measures import parts_of
 from modelexperiment.core.snapshot import Problem
-from modelexperiment.core.spec import ExperimentSpec
+from modelexperiment.core.spec import ExperimentSpec, Unit
+
+# What the API server's store takes of one object is 1.5 MiB.
+LARGEST_STATE = 1024 * 1024
+# Bytes of one comparison's state and what the status says of it, at most, as measured.
+STATE = 2_000
+STATE_PER_BUCKET = 40
 
 
 def _unsupported_fields(spec: ExperimentSpec) -> list[str]:
@@ -18,14 +24,8 @@ def _unsupported_fields(spec: ExperimentSpec) -> list[str]:
         "spec.shadow": spec.shadow,
         "spec.tracking": spec.tracking,
         "spec.alerts": spec.alerts,
-        "spec.segments": spec.segments,
     }
     found = [field for field, value in fields.items() if value]
-    found += [
-        f"spec.metrics[{metric.name}].{kind_of(metric)}"
-        for metric in spec.metrics
-        if kind_of(metric) not in ("proportion", "mean")
-    ]
     found += [
         f"spec.guardrails[{guardrail.name}] of another kind than query"
         for guardrail in spec.guardrails
@@ -42,6 +42,11 @@ def unsupported(spec: ExperimentSpec) -> Problem | None:
             "NotSupported",
             f"{', '.join(found)}: not supported by this version of the operator; leave it out",
         )
+    return unreadable(spec)
+
+
+def unreadable(spec: ExperimentSpec) -> Problem | None:
+    """What of the metrics and the analysis can't be read or computed, if anything."""
     try:
         parts_of(spec)
     except ValueError as why:
@@ -51,4 +56,19 @@ def unsupported(spec: ExperimentSpec) -> Problem | None:
             settings_for(spec, metric, spec.challengers[0])
     except ValueError as why:
         return Problem("BadAnalysis", f"spec.analysis: {why}")
-    return None
+    return _too_large(spec)
+
+
+def _too_large(spec: ExperimentSpec) -> Problem | None:
+    """Whether the states of all comparisons together are more than a status can hold."""
+    buckets = spec.assignment.buckets if spec.unit is Unit.USER and spec.assignment else 0
+    whole = len(spec.metrics) * len(spec.challengers)
+    number = whole * (1 + len(segment_values(spec)))
+    size = number * (STATE + STATE_PER_BUCKET * buckets)
+    if size <= LARGEST_STATE:
+        return None
+    return Problem(
+        "TooManyComparisons",
+        f"spec.segments: {number} comparisons (of metrics, challengers and segments' values) may "
+        f"need {size // 1024:,} KiB of status, over {LARGEST_STATE // 1024:,}: leave some out",
+    )

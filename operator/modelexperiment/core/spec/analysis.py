@@ -56,7 +56,7 @@ class Analysis(Model):
     """Chance of a false verdict, two-sided."""
     power: Annotated[float, Field(ge=0.5, lt=1)] = 0.8
     """Chance of finding minimumEffect, for planning."""
-    sample_size: Annotated[int, Field(ge=1)] | None = None
+    sample_size: Annotated[int, Field(ge=2)] | None = None
     """Samples of the smaller arm. Default: planned from the baseline seen and minimumEffect."""
     baseline: float | None = None
     """Prior guess of the champion's value, for planning before the first data."""

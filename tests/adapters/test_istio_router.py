@@ -1,0 +1,214 @@
+"""The Istio router against an API server in memory, which others write to as well."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import pytest
+
+from modelexperiment.adapters.istio import ATTEMPTS, IstioRouter
+from modelexperiment.adapters.kubernetes import Api, NotFoundError
+from modelexperiment.core.snapshot import Problem, RouteSeen
+from modelexperiment.ports import ConflictError
+from tests.core.builders import experiment
+
+EXPERIMENT = experiment()
+OWNED = {"destination": {"host": "fraud", "subset": "v1"}, "headers": {"request": {"set": {}}}}
+
+
+class FakeApi:
+    """VirtualServices and DestinationRules; `meanwhile` happens just before each patch."""
+
+    def __init__(self) -> None:
+        self.virtual_service: dict[str, Any] | None = {
+            "metadata": {"name": "fraud"},
+            "spec": {
+                "hosts": ["fraud.example.com"],
+                "http": [
+                    {"name": "explain", "route": [{"destination": {"host": "explain"}}]},
+                    {"name": "predict", "timeout": "2s", "route": [copy.deepcopy(OWNED)]},
+                ],
+            },
+        }
+        self.subsets: list[str] | None = ["v1", "v2"]
+        self.host = "fraud.fraud.svc.cluster.local"
+        self.patches = 0
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    async def get(self, *where: str) -> dict[str, Any]:
+        assert where[2:4] == ("fraud", "virtualservices")
+        if self.virtual_service is None:
+            raise NotFoundError("not found")
+        return copy.deepcopy(self.virtual_service)
+
+    async def list(self, *where: str) -> Sequence[dict[str, Any]]:
+        subsets = None if self.subsets is None else [{"name": name} for name in self.subsets]
+        return [
+            {"spec": {"host": "another", "subsets": [{"name": "v3"}]}},
+            {"spec": {"host": self.host, "subsets": subsets}},
+        ]
+
+    async def json_patch(self, *where: Any) -> dict[str, Any]:
+        self.patches += 1
+        self.meanwhile()
+        assert self.virtual_service is not None
+        changed = copy.deepcopy(self.virtual_service)
+        for operation in where[-1]:
+            *parents, last = operation["path"].strip("/").split("/")
+            node: Any = changed
+            for name in parents:
+                node = node[int(name) if name.isdigit() else name]
+            if operation["op"] == "test" and node[last] != operation["value"]:
+                raise ConflictError("the test failed")
+            if operation["op"] == "replace":
+                node[last] = operation["value"]
+        self.virtual_service = changed
+        return changed
+
+    @property
+    def predict(self) -> dict[str, Any]:
+        """The http route that is split."""
+        assert self.virtual_service is not None
+        found: dict[str, Any] = self.virtual_service["spec"]["http"][1]
+        return found
+
+
+@pytest.fixture
+def api() -> FakeApi:
+    return FakeApi()
+
+
+def read(api: FakeApi) -> RouteSeen | Problem:
+    return asyncio.run(IstioRouter(cast(Api, api)).read(EXPERIMENT))
+
+
+def apply(api: FakeApi, **split: float) -> Problem | None:
+    return asyncio.run(IstioRouter(cast(Api, api)).apply(EXPERIMENT, split))
+
+
+def restore(api: FakeApi, original: Any) -> Problem | None:
+    return asyncio.run(IstioRouter(cast(Api, api)).restore(EXPERIMENT, original))
+
+
+def test_the_route_is_read_with_what_restores_it(api: FakeApi) -> None:
+    assert read(api) == RouteSeen({"v1": 100, "v2": 0}, {"route": [OWNED]})
+
+
+def test_a_split_is_written_and_nothing_else_is_touched(api: FakeApi) -> None:
+    before = copy.deepcopy(api.virtual_service)
+
+    assert apply(api, v1=90, v2=10) is None
+
+    assert [d["weight"] for d in api.predict["route"]] == [90, 10]
+    assert api.predict["route"][0]["headers"] == OWNED["headers"]
+    api.predict["route"] = [OWNED]
+    assert api.virtual_service == before
+
+
+def test_a_split_that_is_there_is_not_written_again(api: FakeApi) -> None:
+    apply(api, v1=90, v2=10)
+    apply(api, v1=90, v2=10)
+
+    assert api.patches == 1
+
+
+def test_what_was_read_first_is_what_is_restored(api: FakeApi) -> None:
+    before = copy.deepcopy(api.virtual_service)
+    seen = read(api)
+    assert isinstance(seen, RouteSeen)
+    apply(api, v1=50, v2=50)
+
+    assert restore(api, seen.destinations) is None
+    assert api.virtual_service == before
+
+
+def test_somebody_who_writes_in_between_is_not_overwritten(api: FakeApi) -> None:
+    def once() -> None:
+        api.meanwhile = lambda: None
+        api.predict["route"][0]["headers"] = {"response": {}}
+
+    api.meanwhile = once
+
+    assert apply(api, v1=90, v2=10) is None
+    assert api.patches == 2
+    assert api.predict["route"][0]["headers"] == {"response": {}}
+    assert [d["weight"] for d in api.predict["route"]] == [90, 10]
+
+
+def test_a_route_that_moves_in_the_list_is_not_mistaken(api: FakeApi) -> None:
+    def once() -> None:
+        api.meanwhile = lambda: None
+        assert api.virtual_service is not None
+        api.virtual_service["spec"]["http"].reverse()
+
+    api.meanwhile = once
+
+    assert apply(api, v1=90, v2=10) is None
+    assert api.virtual_service is not None
+    predict, explain = api.virtual_service["spec"]["http"]
+    assert (predict["name"], len(predict["route"])) == ("predict", 2)
+    assert explain["route"] == [{"destination": {"host": "explain"}}]
+
+
+def test_somebody_who_never_stops_writing_is_said(api: FakeApi) -> None:
+    def always() -> None:
+        api.predict["route"][0]["weight"] = api.patches
+
+    api.meanwhile = always
+
+    found = apply(api, v1=90, v2=10)
+
+    assert found is not None
+    assert (found.reason, found.bad_input, api.patches) == ("WriteConflict", False, ATTEMPTS)
+
+
+@pytest.mark.parametrize("subsets", [["v1"], [], None])
+def test_a_version_without_a_subset_is_named(api: FakeApi, subsets: list[str] | None) -> None:
+    api.subsets = subsets
+
+    found = read(api)
+
+    assert isinstance(found, Problem)
+    assert found.reason == "DestinationNotFound"
+    assert found.message.endswith(f"it has {', '.join(subsets or []) or 'none'}")
+
+
+def test_subsets_of_another_host_do_not_count(api: FakeApi) -> None:
+    api.host = "other.fraud.svc.cluster.local"
+
+    assert isinstance(read(api), Problem)
+
+
+def gone(api: FakeApi) -> None:
+    api.virtual_service = None
+
+
+def renamed(api: FakeApi) -> None:
+    api.predict["name"] = "score"
+
+
+def redirected(api: FakeApi) -> None:
+    del api.predict["route"]
+    api.predict["redirect"] = {"uri": "/"}
+
+
+@pytest.mark.parametrize(
+    ("happens", "reason"),
+    [
+        (gone, "VirtualServiceNotFound"),
+        (renamed, "RouteNotFound"),
+        (redirected, "RouteNotFound"),
+    ],
+)
+def test_a_route_that_is_not_there_can_be_neither_read_nor_written_nor_restored(
+    api: FakeApi, happens: Callable[[FakeApi], None], reason: str
+) -> None:
+    happens(api)
+
+    for found in (read(api), apply(api, v1=90, v2=10), restore(api, {"route": [OWNED]})):
+        assert isinstance(found, Problem)
+        assert (found.reason, found.bad_input) == (reason, True)
+    assert api.patches == 0

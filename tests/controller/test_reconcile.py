@@ -1,0 +1,464 @@
+"""The order of the writes, and what happens where one of them fails."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from modelexperiment.core.snapshot import Problem
+from modelexperiment.core.status import Phase
+from modelexperiment.ports import ConflictError, UnavailableError
+from tests.controller.fakes import KEY, ORIGINAL, Cluster, Crash
+
+HALVES = {"v1": 50.0, "v2": 50.0}
+CHAMPION = {"v1": 100.0, "v2": 0.0}
+MakeCluster = Callable[..., Cluster]
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> MakeCluster:
+    return lambda **fields: Cluster(monkeypatch, **fields)
+
+
+def failing(what: str, error: BaseException, times: int = 1) -> Callable[[str], None]:
+    """Fail a kind of write this many times."""
+    left = times
+
+    def before(write: str) -> None:
+        nonlocal left
+        if write == what and left:
+            left -= 1
+            raise error
+
+    return before
+
+
+def test_the_route_is_split_only_once_it_can_be_undone(make: MakeCluster) -> None:
+    cluster = make()
+
+    assert cluster.reconcile() == 0
+    assert cluster.journal == ["finalizer", "status"]
+    assert cluster.router.split == CHAMPION
+    assert cluster.store.status().memory.original_route == ORIGINAL
+
+    cluster.reconcile()
+    assert cluster.journal == ["finalizer", "status", "route", "status"]
+    assert cluster.router.split == HALVES
+    assert cluster.store.status().routed_split == HALVES
+    assert cluster.store.told() == ["Started"]
+
+
+def test_somebody_else_who_writes_at_the_start_only_delays_it(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.journal.before = failing("status", ConflictError("somebody else"))
+
+    delay = cluster.reconcile()
+
+    assert delay is not None
+    assert 0 < delay < 1
+    assert cluster.router.split == CHAMPION
+    assert cluster.store.told() == []
+    cluster.start()
+
+
+def test_an_experiment_that_waits_looks_again_soon_and_touches_nothing(
+    make: MakeCluster,
+) -> None:
+    cluster = make(analysis={"interval": "10m"})
+    cluster.production.errors["v1"] = "returns nothing"
+
+    assert cluster.reconcile() == 5
+    assert cluster.journal == ["status"]
+    assert "finalizers" not in cluster.store.objects[KEY]["metadata"]
+    assert cluster.store.status().phase is Phase.PENDING
+
+
+def test_every_request_is_counted_once(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.production.serve(1_000, 0)
+    cluster.start()
+    served = dict(cluster.production.served)
+    for number in range(10):
+        cluster.production.serve(100 + number, 90 + number)
+        if number == 5:
+            cluster.production.restart("v2")
+            cluster.production.serve(3, 7)
+        cluster.poll()
+
+    assert cluster.counted() == {
+        "v1": cluster.production.served["v1"] - served["v1"],
+        "v2": cluster.production.served["v2"],
+    }
+
+
+def test_an_hour_without_an_operator_loses_nothing(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    for _ in range(720):
+        cluster.production.serve(3, 2)
+    cluster.operator = cluster.new_operator()
+    cluster.poll()
+
+    assert cluster.counted() == {"v1": 2_160, "v2": 1_440}
+
+
+def test_what_is_scraped_but_not_settled_is_left_for_the_next_poll(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.production.serve(10, 10)
+    cluster.production.time += 15
+    cluster.production.serve(7, 7)
+    cluster.reconcile()
+    assert cluster.counted() == {"v1": 10, "v2": 10}
+
+    cluster.poll()
+    assert cluster.counted() == {"v1": 17, "v2": 17}
+
+
+def test_a_conflict_is_retried_at_once_and_nothing_counts_twice(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.production.serve(100, 100)
+    cluster.production.settle()
+    cluster.journal.before = failing("status", ConflictError("somebody else"))
+
+    delay = cluster.reconcile()
+    assert delay is not None
+    assert 0 < delay < 1
+    assert cluster.store.status().analysis == []
+
+    cluster.reconcile()
+    assert cluster.counted() == {"v1": 100, "v2": 100}
+
+
+def test_two_operators_at_once_count_nothing_twice(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    pair = [cluster.new_operator(), cluster.new_operator()]
+
+    async def both() -> None:
+        await asyncio.gather(*(operator(KEY) for operator in pair))
+
+    for _ in range(10):
+        cluster.production.serve(100, 90)
+        cluster.production.settle()
+        asyncio.run(both())
+    cluster.poll()
+
+    assert cluster.counted() == {"v1": 1_000, "v2": 900}
+
+
+@pytest.mark.parametrize("write", range(7))
+def test_killed_at_any_write_it_goes_on_where_it_was(make: MakeCluster, write: int) -> None:
+    cluster = make()
+    cluster.production.serve(500, 0)
+    cluster.production.settle()
+    before = dict(cluster.production.served)
+    left = write
+
+    def die(_: str) -> None:
+        nonlocal left
+        left -= 1
+        if left == -1:
+            raise Crash
+
+    cluster.journal.before = die
+    for step in range(6):
+        try:
+            cluster.reconcile()
+        except Crash:
+            cluster.operator = cluster.new_operator()
+            cluster.reconcile()
+        if step >= 2:
+            cluster.production.serve(10, 10)
+            cluster.production.settle()
+    cluster.poll()
+
+    assert left < 0
+    status = cluster.store.status()
+    assert status.memory.original_route == ORIGINAL
+    assert cluster.router.split == status.routed_split == HALVES
+    assert cluster.counted() == {
+        version: served - before[version] for version, served in cluster.production.served.items()
+    }
+
+
+def test_nothing_new_is_not_written(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.production.serve(10, 10)
+    cluster.poll()
+    cluster.poll()
+    cluster.journal.clear()
+    for _ in range(5):
+        cluster.poll()
+
+    assert cluster.journal == []
+
+
+def test_between_polls_prometheus_is_not_asked(make: MakeCluster) -> None:
+    cluster = make(analysis={"interval": "20s"})
+    cluster.start()
+    cluster.production.settle()
+    cluster.production.asked.clear()
+
+    assert cluster.reconcile() == pytest.approx(5)
+    assert cluster.production.asked == []
+    assert cluster.observer.polls[-1] is False
+
+
+def test_a_breach_writes_the_route_before_anything_else(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.production.errors["v2"] = 0.5
+
+    cluster.poll()
+
+    assert cluster.journal == ["route", "status"]
+    assert cluster.router.split == CHAMPION
+    assert cluster.store.status().phase is Phase.ROLLED_BACK
+    assert cluster.store.told() == ["GuardrailBreached", "RolledBack"]
+    assert cluster.observer.seen == {KEY: "RolledBack"}
+
+
+@pytest.mark.parametrize(
+    "error", [ConflictError("somebody else"), UnavailableError("API server: 500")]
+)
+def test_a_rollback_reaches_the_route_even_where_the_status_can_not_be_written(
+    make: MakeCluster, error: Exception
+) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.production.errors["v2"] = 0.5
+    cluster.journal.before = failing("status", error)
+
+    cluster.poll()
+    assert cluster.router.split == CHAMPION
+    assert cluster.store.status().phase is Phase.RUNNING
+
+    cluster.reconcile()
+    assert cluster.store.status().phase is Phase.ROLLED_BACK
+    assert cluster.store.told() == ["GuardrailBreached", "RolledBack"]
+
+
+def test_a_rollback_that_no_status_tells_of_yet_is_not_undone_by_the_breach_being_over(
+    make: MakeCluster,
+) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.production.errors["v2"] = 0.5
+    cluster.journal.before = failing("status", ConflictError("somebody else"))
+    cluster.poll()
+    # Nobody is sent to the challenger any more, so it makes no errors any more.
+    cluster.production.errors["v2"] = 0.0
+
+    cluster.poll()
+
+    assert cluster.store.status().phase is Phase.ROLLED_BACK
+    assert cluster.router.split == CHAMPION
+    assert cluster.store.told() == ["GuardrailBreached", "RolledBack"]
+
+
+FAILURES = [
+    pytest.param(None, Problem("WriteConflict", "changed 5 times", bad_input=False), id="problem"),
+    pytest.param(UnavailableError("API server: 500"), None, id="outage"),
+]
+
+
+@pytest.mark.parametrize(("error", "problem"), FAILURES)
+def test_a_route_that_can_not_be_written_is_said_and_tried_again(
+    make: MakeCluster, error: Exception | None, problem: Problem | None
+) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.store.edit(KEY, traffic=_traffic(90, 10))
+    cluster.router.problem = problem
+    if error:
+        cluster.journal.before = failing("route", error)
+
+    assert cluster.reconcile() == 1
+    condition = cluster.store.status().condition("RoutesReady")
+    assert condition is not None
+    assert condition.status == "False"
+    assert condition.reason == (problem.reason if problem else "WriteFailed")
+    assert cluster.store.status().routed_split == HALVES
+
+    cluster.router.problem = None
+    cluster.reconcile()
+    assert cluster.router.split == cluster.store.status().routed_split == {"v1": 90, "v2": 10}
+
+
+def _traffic(v1: float, v2: float) -> list[dict[str, object]]:
+    return [{"modelVersion": "v1", "percent": v1}, {"modelVersion": "v2", "percent": v2}]
+
+
+def test_a_route_that_is_wrong_waits_for_its_owner(make: MakeCluster) -> None:
+    cluster = make(analysis={"interval": "20s"})
+    cluster.start()
+    cluster.router.problem = Problem("RouteNotFound", "no http route predict")
+    cluster.store.edit(KEY, traffic=_traffic(90, 10))
+
+    delay = cluster.reconcile()
+
+    assert delay is not None
+    assert delay > 1
+    condition = cluster.store.status().condition("RoutesReady")
+    assert condition is not None
+    assert condition.reason == "RouteNotFound"
+
+
+def test_somebodys_edit_of_the_weights_is_put_right_between_polls(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.router.split = {"v1": 0.0, "v2": 100.0}
+    cluster.reconcile()
+
+    assert cluster.router.split == HALVES
+    assert cluster.store.told() == ["RouteCorrected"]
+
+
+def test_a_failed_count_keeps_its_time_and_its_samples(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.production.serve(10, 10)
+    cluster.production.failure = UnavailableError("Prometheus can't be reached")
+    cluster.poll()
+    condition = cluster.store.status().condition("MetricsReady")
+    assert condition is not None
+    assert condition.reason == "PrometheusUnreachable"
+
+    cluster.production.failure = None
+    cluster.poll()
+    assert cluster.counted() == {"v1": 10, "v2": 10}
+
+
+def test_an_outage_of_the_api_server_is_waited_out_longer_and_longer(
+    make: MakeCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.journal.before = failing("status", UnavailableError("API server: 500"), times=7)
+    cluster.production.serve(10, 10)
+    with caplog.at_level(logging.WARNING):
+        delays = [cluster.poll() for _ in range(7)]
+
+    assert delays == [2, 4, 8, 16, 30, 30, 30]
+    assert cluster.observer.failures == ["unavailable"] * 7
+    assert caplog.records[0].getMessage() == "fraud/fraud-v2: API server: 500"
+
+    cluster.poll()
+    assert cluster.counted() == {"v1": 10, "v2": 10}
+
+
+def test_deletion_restores_the_route_and_then_lets_go(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.store.delete(KEY)
+
+    assert cluster.reconcile() is None
+    assert cluster.journal == ["restore", "release"]
+    assert cluster.router.destinations == ORIGINAL
+    assert cluster.store.objects == {}
+    assert cluster.store.told() == ["RouteRestored"]
+
+
+def test_deletion_does_not_hang_where_the_route_is_gone(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.router.problem = Problem("VirtualServiceNotFound", "there is no VirtualService")
+    cluster.store.delete(KEY)
+
+    assert cluster.reconcile() is None
+    assert cluster.store.objects == {}
+    assert cluster.store.events[0].message == "nothing to restore: there is no VirtualService"
+
+
+def test_deletion_waits_for_a_route_that_can_not_be_written_just_now(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.router.problem = Problem("WriteConflict", "changed 5 times", bad_input=False)
+    cluster.store.delete(KEY)
+
+    assert cluster.reconcile() == 2
+    assert KEY in cluster.store.objects
+
+    cluster.router.problem = None
+    assert cluster.reconcile() is None
+    assert cluster.store.objects == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("spec", {"traffic": []}), ("phase", "Dreaming")],
+    ids=["its spec", "its status"],
+)
+def test_deletion_does_not_hang_where_it_can_not_be_read(
+    make: MakeCluster, field: str, value: Any
+) -> None:
+    cluster = make()
+    cluster.start()
+    stored = cluster.store.objects[KEY]
+    (stored if field == "spec" else stored["status"])[field] = value
+    cluster.store.delete(KEY)
+
+    assert cluster.reconcile() is None
+    assert cluster.store.objects == {}
+    assert cluster.store.told() == ["RouteRestored"]
+
+
+def test_deletion_of_what_never_started_touches_no_route(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.store.objects[KEY]["metadata"]["finalizers"] = ["somebody's"]
+    cluster.store.delete(KEY)
+    cluster.reconcile()
+
+    assert cluster.journal == ["release"]
+
+
+def test_what_is_gone_is_forgotten(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    assert cluster.observer.seen == {KEY: "Running"}
+    del cluster.store.objects[KEY]
+
+    assert cluster.reconcile() is None
+    assert cluster.observer.seen == {}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "delay", "says"),
+    [
+        ("spec", {"traffic": []}, 30, "spec.traffic: list should have at least 2 items"),
+        ("status", {"phase": "Dreaming"}, 2, "the status of fraud-v2 can't be read"),
+    ],
+)
+def test_what_can_not_be_read_is_said_in_the_log_and_left_alone(
+    make: MakeCluster,
+    caplog: pytest.LogCaptureFixture,
+    field: str,
+    value: dict[str, Any],
+    delay: float,
+    says: str,
+) -> None:
+    cluster = make()
+    cluster.store.objects[KEY][field] = value
+    with caplog.at_level(logging.WARNING):
+        assert cluster.reconcile() == delay
+
+    assert cluster.journal == []
+    assert says in caplog.text
+
+
+def test_every_event_is_a_line_in_the_log_with_the_experiments_name(
+    make: MakeCluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = make()
+    with caplog.at_level(logging.INFO, "modelexperiment"):
+        cluster.start()
+
+    record = next(r for r in caplog.records if getattr(r, "event", "") == "Started")
+    assert (record.experiment, record.levelname) == ("fraud/fraud-v2", "INFO")  # type: ignore[attr-defined]
