@@ -59,11 +59,11 @@ lint: install ## ruff, mypy --strict, import contracts, derived files up to date
 
 .PHONY: unit
 unit: install ## the tests that need none of the parts, in under a minute
-	@$(BIN)/python -m pytest -q -m "not e2e"
+	@$(BIN)/python -m pytest -q -n 2 -m "not e2e"
 
 .PHONY: test
-test: parts lint ## the whole suite, on the real parts
-	@$(BIN)/python -m pytest -q
+test: parts lint unit ## the whole suite, on the real parts
+	@$(BIN)/python -m pytest -q -m e2e
 
 .PHONY: calibrate
 calibrate: install ## measure the statistics against their promises (minutes)
