@@ -7,21 +7,25 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+DEVICES = ("ios", "android")
+EDGES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0)
 
 
 class ModelServer:
     """One version: answers GET /predict, counts it, and says so on /metrics.
 
     A share of the predictions is correct, and a share is answered with 500. `restart` forgets the
-    counters, as a new process would.
+    counters, as a new process would. The seconds that it claims to have taken are drawn around
+    `seconds`; it takes none.
     """
 
     def __init__(self, version: str, correct: float = 0.6, seed: int = 1) -> None:
         self.version = version
         self.correct = correct
         self.failing = 0.0
-        self.delay = 0.0
+        self.seconds = 0.1
         self.served = 0
         self.scrapes = 0
         self.successes = 0
@@ -47,8 +51,16 @@ class ModelServer:
             def counter(name: str) -> Counter:
                 return Counter(name, name, ["version"], registry=registry).labels(self.version)
 
-            self._labelled = counter("fraud_labelled")
-            self._correct = counter("fraud_correct")
+            def by_device(name: str) -> list[Counter]:
+                family = Counter(name, name, ["version", "device"], registry=registry)
+                return [family.labels(self.version, device) for device in DEVICES]
+
+            self._labelled = by_device("fraud_labelled")
+            self._correct = by_device("fraud_correct")
+            self._amount = counter("fraud_amount")
+            self._seconds = Histogram(
+                "fraud_seconds", "s", ["version"], buckets=EDGES, registry=registry
+            ).labels(self.version)
             self._requests = counter("fraud_requests")
             self._errors = counter("fraud_errors")
             # What somebody might take for a counter: it falls at every other scrape.
@@ -68,10 +80,13 @@ class ModelServer:
                 self.first_failure = self.first_failure or time.time()
                 return 500
             self.served += 1
-            self._labelled.inc()
+            device = self._random.randrange(len(DEVICES))
+            self._labelled[device].inc()
             if self._random.random() < self.correct:
                 self.successes += 1
-                self._correct.inc()
+                self._correct[device].inc()
+                self._amount.inc(self._random.randint(1, 9))
+            self._seconds.observe(self._random.expovariate(1 / self.seconds))
             return 200
 
     def _metrics(self) -> bytes:
@@ -93,8 +108,6 @@ class ModelServer:
                 if self.path == "/metrics":
                     body = model._metrics()
                 else:
-                    if model.delay:
-                        time.sleep(model.delay)
                     status, body = model._predict(), model.version.encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
