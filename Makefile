@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 PYTHON ?= $(firstword $(shell command -v python3.11 python3.12 python3.13 python3.14 python3))
 BIN := .venv/bin
-CODE := operator demo localcluster tests scripts $(wildcard calibration)
+CODE := operator demo localcluster tests scripts calibration benchmarks
 
 # A cluster of one's own is used only where it is named on the command line: an exported KUBECONFIG
 # may be a production cluster's.
@@ -68,6 +68,10 @@ test: parts lint unit ## the whole suite, on the real parts
 .PHONY: calibrate
 calibrate: install ## measure the statistics against their promises (minutes)
 	@$(BIN)/python -m calibration
+
+.PHONY: bench-assign
+bench-assign: install ## users a minute that `modelexperiment assign` predicts
+	@$(BIN)/python benchmarks/assign.py
 
 .PHONY: clean
 clean: ## remove .venv and what tools have cached; the built parts stay

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelexperiment.core.assignment import trimmed, user_hashes, user_slots, xxhash64
 from tests.core.vectors.record_xxhash import pattern
 
 RECORDED = json.loads((Path(__file__).parent / "vectors" / "xxhash64.json").read_text())["hashes"]
+FAST = settings(max_examples=60, deadline=None, derandomize=True)
 MASK = (1 << 64) - 1
 P1, P2, P3, P4, P5 = (
     11400714785074694791,
@@ -95,6 +96,7 @@ def test_it_agrees_with_the_library_at_every_length(length: int) -> None:
     assert f"{int(xxhash64(rows)[0]):016x}" == RECORDED[str(length)]
 
 
+@FAST
 @given(
     st.integers(0, 200).flatmap(lambda n: st.lists(st.binary(min_size=n, max_size=n), min_size=1))
 )
@@ -103,12 +105,14 @@ def test_rows_are_hashed_apart_from_each_other(rows: list[bytes]) -> None:
     assert xxhash64(table).tolist() == [reference(row) for row in rows]
 
 
+@FAST
 @given(st.lists(st.binary(max_size=80)), st.text("abc/._-", max_size=40))
 def test_a_user_is_hashed_with_the_salt_before_it(users: list[bytes], salt: str) -> None:
     expected = [reference(salt.encode() + b":" + user) for user in users]
     assert user_hashes(users, salt).tolist() == expected
 
 
+@FAST
 @given(st.lists(st.binary(max_size=20), min_size=1), st.integers(1, 1_280_000))
 def test_a_slot_is_the_hash_modulo_the_total_weight(users: list[bytes], total: int) -> None:
     expected = [reference(b"fraud/fraud-v2:" + user) % total for user in users]
@@ -135,6 +139,10 @@ ENVOY = {
 def test_a_header_value_is_read_as_envoy_reads_it(value: bytes) -> None:
     slots = user_slots([trimmed(value)], "fraud/fraud-v2", 7_000)
     assert slots[0] // 7 == ENVOY[value]
+
+
+def test_other_white_space_is_part_of_the_value() -> None:
+    assert trimmed(b"\t \x0bu1\x0c \t") == b"\x0bu1\x0c"
 
 
 def test_another_salt_is_an_independent_draw() -> None:

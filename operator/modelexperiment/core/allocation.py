@@ -63,8 +63,7 @@ class SegmentTable:
         `split` is in percent with up to two decimals, and sums to 100; ValueError if not.
         """
         wanted = slots_of(split)
-        if champion in wanted:
-            wanted[champion] = wanted.pop(champion)
+        wanted[champion] = wanted.pop(champion, 0)
         layout = tuple(Share(version, slots) for version, slots in wanted.items() if slots)
         return cls(layout, champion, buckets)
 
@@ -185,7 +184,8 @@ class _Gift(NamedTuple):
 def _gifts(layout: Sequence[Share], lacking: Mapping[str, int], champion: str) -> Iterator[_Gift]:
     """All that could be given next, each as large as it can be.
 
-    The cost is, in this order: the segments that it adds, how little it gives, and whether a
+    The cheapest is always taken, which keeps the list short, if not always the shortest of all. The
+    cost is, in this order: the segments that it adds, how little it gives, and whether a
     challenger takes the right end or the champion the left one. The ends matter where a version
     comes back from nothing: the users it then gets are those that it had before.
     """

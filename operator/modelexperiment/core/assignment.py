@@ -51,7 +51,7 @@ def user_hashes(users: Sequence[bytes], salt: str) -> Words:
     text = np.frombuffer(b"".join(users), np.uint8)
     lengths = np.fromiter(map(len, users), np.int64, len(users))
     starts = np.cumsum(lengths) - lengths
-    by_length = np.argsort(lengths, kind="stable")
+    by_length = np.argsort(lengths)
     borders = np.flatnonzero(np.diff(lengths[by_length])) + 1
     hashes = np.empty(len(users), np.uint64)
     for group in np.split(by_length, borders) if len(users) else []:
