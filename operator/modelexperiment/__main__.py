@@ -4,4 +4,6 @@ import sys
 
 from modelexperiment.cli import main
 
-sys.exit(main())
+# Processes that `replay` starts import this module, too.
+if __name__ == "__main__":
+    sys.exit(main())

@@ -11,19 +11,24 @@ from modelexperiment.core.analysis import (
     Comparisons,
     analyse,
     fingerprint,
+    lacking,
     margin_of,
+    method_name,
     observe,
     ratio_of,
     restore,
     save,
     settings_for,
 )
+from modelexperiment.core.segments import with_segments
 from modelexperiment.core.snapshot import Counted
 from modelexperiment.core.spec import Effect, ExperimentSpec
 from modelexperiment.core.stats import Increment, Margin, Unit
+from modelexperiment.core.tally import Arms
 from tests.core.builders import ACCURACY, START, spec, traffic
 
 RECALL = {**ACCURACY, "name": "recall", "role": "Secondary"}
+USERS = {"header": "x-user-id", "buckets": 64, "bucketLabel": "bucket"}
 THREE = {"traffic": traffic(v1=50, v2=25, v3=25)}
 
 
@@ -212,3 +217,151 @@ def test_users_are_the_unit_by_their_buckets() -> None:
     settings = settings_for(asked, asked.primary, "v2")
 
     assert (settings.unit, settings.buckets) == (Unit.USER, 32)
+
+
+DEVICE = {"name": "device", "label": "device", "values": ["ios", "web"]}
+BY_DEVICE = spec(segments=[DEVICE])
+
+
+def in_segments(**successes: float) -> Counted:
+    """A poll of 200 trials of each version, half of them of each device."""
+    arms = {
+        ("device", device): Arms(
+            {("accuracy", "v1"): Increment(100, 50), ("accuracy", "v2"): Increment(100, s)}
+        )
+        for device, s in successes.items()
+    }
+    total = 50 * len(arms), sum(successes.values())
+    increments = {
+        ("accuracy", version): Increment(200, s)
+        for version, s in zip(("v1", "v2"), total, strict=True)
+    }
+    return Counted(START, START, increments, segments=arms)
+
+
+def test_segments_are_compared_each_for_itself_and_reported_with_their_metric() -> None:
+    comparisons = restore(BY_DEVICE, None, {})
+    for _ in range(12):
+        comparisons = observe(BY_DEVICE, comparisons, in_segments(ios=70, web=50))
+
+    (entry,) = with_segments(BY_DEVICE, comparisons, analyse(BY_DEVICE, comparisons))
+
+    (segment,) = entry.segments
+    ios, web = segment.values
+    assert (ios.value, ios.champion.samples, ios.significant) == ("ios", 1_200, True)
+    assert (web.value, web.champion.samples, web.significant) == ("web", 1_200, False)
+    assert segment.heterogeneity is not None
+    assert segment.heterogeneity.p_value < 0.001
+    assert segment.overall is not None
+    assert segment.overall.effect == pytest.approx(0.1)
+    assert entry.champion.samples == 2_400
+
+
+def test_without_samples_a_segment_says_why_it_has_no_numbers() -> None:
+    comparisons = restore(BY_DEVICE, None, {})
+
+    (entry,) = with_segments(BY_DEVICE, comparisons, analyse(BY_DEVICE, comparisons))
+
+    (segment,) = entry.segments
+    assert (segment.overall, segment.heterogeneity) == (None, None)
+    assert all(value.withheld and not value.significant for value in segment.values)
+
+
+def test_a_segment_that_is_added_begins_with_its_next_poll() -> None:
+    plain = spec()
+    state = save(observe(plain, restore(plain, None, {}), in_segments(ios=70, web=50)))
+    comparisons = restore(BY_DEVICE, state, prints(BY_DEVICE))
+    comparisons = observe(BY_DEVICE, comparisons, in_segments(ios=70, web=50))
+
+    samples = {key: c.result().champion.samples for key, c in comparisons.items()}
+    assert samples == {
+        ("accuracy", "v2"): 400,
+        ("accuracy", "v2", "device", "ios"): 100,
+        ("accuracy", "v2", "device", "web"): 100,
+    }
+    assert list(save(comparisons))[1] == "accuracy/v2/device/ios"
+
+
+@pytest.mark.parametrize(
+    ("kind", "analysis", "assignment", "name"),
+    [
+        ("proportion", {}, None, "exact e-process, anytime-valid interval"),
+        ("mean", {}, None, "asymptotic confidence sequence"),
+        (
+            "rate",
+            {},
+            None,
+            "exact e-process, anytime-valid interval; events per second, by t",
+        ),
+        ("quantile", {}, None, "exact e-process, anytime-valid interval; share of observations ab"),
+        ("proportion", {}, USERS, "asymptotic confidence sequence, robust by hash bucket of users"),
+        (
+            "mean",
+            {"method": "GroupSequential", "sampleSize": 100},
+            None,
+            "O'Brien-Fleming boundary up to sampleSize",
+        ),
+        (
+            "proportion",
+            {"method": "FixedHorizon", "sampleSize": 100},
+            None,
+            "a single look at sampleSize",
+        ),
+    ],
+)
+def test_the_method_is_named(
+    kind: str, analysis: dict[str, Any], assignment: dict[str, Any] | None, name: str
+) -> None:
+    kinds = {
+        "proportion": ACCURACY["proportion"],
+        "mean": {"sum": "a", "count": "b"},
+        "rate": {"events": "a"},
+        "quantile": {"histogram": "a", "quantile": 0.9},
+    }
+    metric = {"name": "m", "role": "Primary", kind: kinds[kind]}
+    asked = spec(metrics=[metric], analysis=analysis, assignment=assignment)
+
+    assert method_name(asked, asked.primary).startswith(name)
+
+
+@pytest.mark.parametrize(
+    ("assignment", "reason"),
+    [({**USERS, "buckets": 0}, "NoBuckets"), (USERS, "NoBucketLabel"), (None, None)],
+)
+def test_what_users_lack_is_named_with_a_reason(
+    assignment: dict[str, Any] | None, reason: str | None
+) -> None:
+    asked = spec(assignment=assignment)
+
+    found = lacking(asked, analyse(asked, seen(asked)))
+
+    assert (found[0] if found else None) == reason
+    if found:
+        assert found[1].startswith("accuracy: users are the unit")
+        assert "spec.assignment.bucket" in found[1]
+
+
+def test_other_buckets_are_another_count() -> None:
+    specs = [
+        spec(assignment={**USERS, "buckets": 32}),
+        spec(assignment={**USERS, "buckets": 64}),
+        spec(assignment={**USERS, "bucketLabel": "other"}),
+        spec(),
+    ]
+
+    assert len({prints(asked)["accuracy"] for asked in specs}) == 4
+
+
+def test_a_design_effect_is_said_where_users_are_the_unit() -> None:
+    asked = spec(assignment={"header": "x-user-id", "buckets": 32})
+    buckets = {("accuracy", v): by_bucket(20, 9) for v in ("v1", "v2")}
+    comparisons = restore(asked, None, {})
+    for _ in range(20):
+        counted = Counted(START, START, {}, buckets=buckets)
+        comparisons = observe(asked, comparisons, counted)
+
+    (entry,) = analyse(asked, comparisons)
+
+    assert entry.design_effect is not None
+    assert entry.design_effect > 0
+    assert [e.design_effect for e in analyse(spec(), seen(spec()))] == [None]

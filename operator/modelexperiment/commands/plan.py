@@ -85,7 +85,7 @@ def _scaled(effect: Effect, scale: float) -> Effect:
 
 def _possible(spec: ExperimentSpec, baseline: float, effect: Effect) -> bool:
     """Whether a proportion can get better by as much as that."""
-    if kind_of(spec.primary) != "proportion":
+    if kind_of(spec.primary) not in ("proportion", "quantile"):
         return True
     margin = margin_of(effect)
     assert margin is not None

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     if baseline is None:
         raise InputError("spec.analysis.baseline: is needed to simulate, or --baseline")
     challenger = baseline * (1 + arguments.effect / 100)
-    if kind_of(spec.primary) == "proportion" and not 0 < challenger < 1:
+    if kind_of(spec.primary) in ("proportion", "quantile") and not 0 < challenger < 1:
         raise InputError(
             f"--effect: {arguments.effect:g} % of {baseline:g} is {challenger:g}, no proportion"
         )

@@ -8,9 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from modelexperiment.core import states, stats
+from modelexperiment.core.entries import ArmEstimate, Interval, MetricAnalysis
 from modelexperiment.core.exceedance import edge_of
 from modelexperiment.core.measures import bucket_label, kind_of
 from modelexperiment.core.snapshot import Counted
@@ -24,7 +26,6 @@ from modelexperiment.core.spec import (
     Role,
     Unit,
 )
-from modelexperiment.core.status import ArmEstimate, Interval, MetricAnalysis
 from modelexperiment.core.tally import Arms, SegmentValue
 
 Key = tuple[str, str] | tuple[str, str, str, str]
@@ -86,13 +87,19 @@ def settings_for(spec: ExperimentSpec, metric: Metric, challenger: str) -> stats
 
 def fingerprint(spec: ExperimentSpec, metric: Metric) -> str:
     """A short name for what a metric counts: where it changes, the metric starts anew."""
+    assignment = spec.assignment if spec.unit is Unit.USER else None
+    buckets = (bucket_label(spec), assignment.buckets) if assignment else ()
+    return _fingerprint(metric, spec.champion_version, spec.analysis.method, buckets)
+
+
+@lru_cache(maxsize=1024)
+def _fingerprint(
+    metric: Metric, champion: str, method: Method, buckets: tuple[str | int | None, ...]
+) -> str:
     counted = metric.dump()
     counted.pop("role")
     counted.pop("minimumEffect", None)
-    parts: list[Any] = [counted, spec.champion_version, spec.analysis.method]
-    if spec.unit is Unit.USER and spec.assignment:
-        parts.append([bucket_label(spec), spec.assignment.buckets])
-    text = json.dumps(parts, sort_keys=True)
+    text = json.dumps([counted, champion, method, buckets], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -226,6 +233,7 @@ def analyse(
             role=metrics[key[0]].role,
             model_version=key[1],
             method=method_name(spec, metrics[key[0]], edges),
+            design_effect=_design_effect(comparisons[key]),
             **findings(spec, result, corrected.get(key), _lack(comparisons[key])),
         )
         for key, result in results.items()
@@ -250,6 +258,10 @@ def findings(
         ),
         "withheld": withheld,
     }
+
+
+def _design_effect(comparison: stats.Comparison) -> float | None:
+    return rounded(comparison.design_effect, 3) if comparison.settings.buckets else None
 
 
 def _lack(comparison: stats.Comparison) -> str | None:
@@ -292,5 +304,5 @@ def method_name(spec: ExperimentSpec, metric: Metric, edges: Any = None) -> str:
 
 def _compared(edge: float | None) -> str:
     if edge is None:
-        return "share of observations above an edge of the histogram that is not named yet"
+        return "share of observations above one edge of the histogram"
     return f"share of observations above {edge:g}, an edge of the histogram"

@@ -57,7 +57,6 @@ def _take_in(draft: Draft, counted: Counted) -> None:
     draft.remember(
         comparisons=analysis.by_name(comparisons),
         edges=edges or None,
-        fingerprints={m.name: analysis.fingerprint(spec, m) for m in spec.metrics},
     )
     draft.update(
         counted_until=counted.until,

@@ -35,8 +35,9 @@ def with_exposure(spec: ExperimentSpec, status: ExperimentStatus, counted: Count
 
     In a poll of two splits, or during a rollout, no share is known: its events are not compared.
     """
-    rates = {metric.name for metric in spec.metrics if metric.rate}
-    if not rates or any(i.n for (metric, _), i in counted.increments.items() if metric in rates):
+    own = {metric for (metric, _), increment in counted.increments.items() if increment.n}
+    rates = {metric.name for metric in spec.metrics if metric.rate and metric.name not in own}
+    if not rates:
         return counted
     known = of_one_split(status.memory, counted) and status.phase is not Phase.ROLLING_OUT
     shares = {arm.model_version: arm.percent / 100 for arm in status.memory.split if known}

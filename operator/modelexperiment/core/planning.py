@@ -65,7 +65,10 @@ def _needed(spec: ExperimentSpec, entry: MetricAnalysis) -> tuple[int | None, st
     if baseline is None:
         return None, "planned once the champion has samples"
     try:
-        size = needed_per_arm(spec, entry.model_version, baseline)
+        seen = entry.design_effect
+        size = needed_per_arm(
+            spec, entry.model_version, baseline, design_effect=1.0 if seen is None else seen
+        )
     except ValueError as why:
         return None, str(why)
     return min(size.champion, size.challenger), None

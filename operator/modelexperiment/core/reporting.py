@@ -13,9 +13,9 @@ from modelexperiment.core.events import Reason
 from modelexperiment.core.fields import format_duration
 from modelexperiment.core.guardrails import broken
 from modelexperiment.core.rollout import format_split
-from modelexperiment.core.sample_ratio import blind_spot, describe
+from modelexperiment.core.sample_ratio import WARNING, blind_spot, describe
 from modelexperiment.core.snapshot import Counted, Problem, RouteSeen, Snapshot
-from modelexperiment.core.spec import Goal, Role
+from modelexperiment.core.spec import Goal, Role, Unit
 from modelexperiment.core.status import (
     Condition,
     ConditionStatus,
@@ -121,13 +121,10 @@ def _ratio(draft: Draft) -> Condition | None:
         draft.snapshot.now,
         draft.status.sample_ratio,
     )
-    unseen = ratio is None or not ratio.observed
-    blind = blind_spot(draft.spec)
-    if unseen and not blind:
-        blind = lacking(draft.spec, draft.status.analysis)
-    if blind:
-        return condition(type_, None, *blind, now)
     if ratio is None or not ratio.observed:
+        blind = blind_spot(draft.spec) or lacking(draft.spec, draft.status.analysis)
+        if blind:
+            return condition(type_, None, *blind, now)
         message = "judged from the first poll on; send traffic"
         return condition(type_, None, "NoDataYet", message, now)
     if ratio.mismatch:
@@ -136,6 +133,12 @@ def _ratio(draft: Draft) -> Condition | None:
             "retries, pods that are not scraped"
         )
         return condition(type_, False, "Mismatch", message, now)
+    if draft.spec.unit is Unit.USER and ratio.p_value <= WARNING:
+        message = (
+            f"{describe(ratio)}: not enough to freeze the verdict, but by users' buckets a loss is "
+            "hard to see; compare what the proxy sent with what the servers counted"
+        )
+        return condition(type_, True, "Suspicious", message, now)
     return condition(type_, True, "AsConfigured", "every arm gets the share that it should", now)
 
 

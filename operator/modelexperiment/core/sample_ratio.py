@@ -15,6 +15,8 @@ from modelexperiment.core.status import Memory, Phase, SampleRatioStatus
 
 # The literature's level for SRM: a healthy experiment is frozen once in a thousand.
 ALPHA = 0.001
+# By users' buckets the check is weak, so that it warns before it freezes.
+WARNING = 0.01
 
 
 def counting_metric(spec: ExperimentSpec) -> Metric | None:
@@ -45,7 +47,9 @@ def check(draft: Draft, counted: Counted) -> None:
     """Test a metric's samples against the split; a mismatch freezes the verdict."""
     spec, memory = draft.spec, draft.status.memory
     metric = counting_metric(spec)
-    if metric is None or blind_spot(spec) or draft.status.phase is Phase.ROLLING_OUT:
+    if metric is None or draft.status.phase is Phase.ROLLING_OUT:
+        return
+    if spec.unit is Unit.USER and not (counted.buckets or _by_bucket(memory)):
         return
     split = {arm.model_version: arm.percent for arm in memory.split}
     shares = {version: percent / 100 for version, percent in split.items() if percent > 0}
@@ -86,6 +90,11 @@ def _restored(memory: Memory, shares: dict[str, float], buckets: int) -> stats.S
         return ratio
     # The shares of other arms can't be compared with what these got: the check starts anew.
     return ratio.new_phase(shares) if set(ratio.names) == shares.keys() else fresh
+
+
+def _by_bucket(memory: Memory) -> bool:
+    """Whether the check has seen users by their buckets before."""
+    return memory.sample_ratio is not None and _buckets_of(memory.sample_ratio) > 0
 
 
 def _buckets_of(state: Any) -> int:

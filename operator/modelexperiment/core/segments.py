@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from modelexperiment.core import stats
 from modelexperiment.core.analysis import Comparisons, findings, interval, rounded
-from modelexperiment.core.spec import ExperimentSpec, Segment
-from modelexperiment.core.status import (
+from modelexperiment.core.entries import (
     Heterogeneity,
     MetricAnalysis,
     SegmentAnalysis,
     SegmentValue,
 )
+from modelexperiment.core.spec import ExperimentSpec, Segment
 
 
 def with_segments(

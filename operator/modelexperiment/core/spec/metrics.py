@@ -111,7 +111,7 @@ class Metric(Model):
     minimum_effect: Effect | None = None
     """The smallest effect worth acting on: for planning and for the verdict NoDifference."""
     delay: Duration = parse_duration("0s")
-    """How late labels arrive: data younger than this is not counted yet."""
+    """How late labels arrive: there is no verdict before this time has passed."""
 
     rules: ClassVar[tuple[Rule, ...]] = (exactly_one("proportion", "mean", "rate", "quantile"),)
 

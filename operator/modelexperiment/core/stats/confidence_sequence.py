@@ -65,6 +65,8 @@ def log_evidence(z: Array, x: Array, one_sided: bool) -> Array:
 
 def normal_equivalent(t: Array, degrees: Array) -> Array:
     """The z of the same tail probability as Student's t; ``degrees`` of NaN stand for normal."""
+    if np.isnan(degrees).all():
+        return t
     df = np.where(np.isnan(degrees), np.inf, degrees)
     tail = np.maximum(stats.t.sf(np.abs(t), df), _TINY)
     return np.asarray(np.where(np.isnan(degrees), t, np.sign(t) * stats.norm.isf(tail)))
@@ -72,6 +74,8 @@ def normal_equivalent(t: Array, degrees: Array) -> Array:
 
 def student_equivalent(z: Array, degrees: Array) -> Array:
     """The inverse of `normal_equivalent` for critical values, z >= 0."""
+    if np.isnan(degrees).all():
+        return z
     df = np.where(np.isnan(degrees), np.inf, degrees)
     tail = np.maximum(stats.norm.sf(z), _TINY)
     return np.asarray(np.where(np.isnan(degrees), z, stats.t.isf(tail, df)))

@@ -191,6 +191,7 @@ def eta(needed: float, seen: float, rate: float) -> float | None:
     return (needed - seen) / rate if rate > 0 else None
 
 
+@lru_cache(maxsize=256)
 def _z_sum(alpha: float, power: float, one_sided: bool) -> float:
     return float(stats.norm.isf(alpha if one_sided else alpha / 2) + stats.norm.ppf(power))
 
