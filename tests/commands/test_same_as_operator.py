@@ -246,13 +246,14 @@ def test_requests_are_replayed_bit_for_bit(
     assert_replayed(desk, run, stored, **fields)
 
 
+@pytest.mark.parametrize("buckets", [64, 128])
 def test_users_are_replayed_bit_for_bit_and_their_state_is_small(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, buckets: int
 ) -> None:
     # The live operator keeps no user on a version yet; its counting and judging are the same.
     monkeypatch.setattr("modelexperiment.controller.gather.unsupported", lambda _: None)
-    fields = {"metrics": [ACCURACY, AMOUNT, CLICKS], "assignment": USERS}
-    run = Run(monkeypatch, Shop(buckets=64, lift=0.03, seed=2), **fields)
+    fields = {"metrics": [ACCURACY, AMOUNT, CLICKS], "assignment": {**USERS, "buckets": buckets}}
+    run = Run(monkeypatch, Shop(buckets=buckets, lift=0.03, seed=2), **fields)
 
     stored = run.go(polls=25, requests=6)
 

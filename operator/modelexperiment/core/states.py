@@ -32,7 +32,7 @@ def from_state(settings: Settings, state: Any) -> Comparison:
     if isinstance(state, Comparison):
         return Comparison(settings, state.evidence, state.unlabelled)
     values = state.get(_BY_BUCKET, [])
-    if len(values) == 2:
+    if isinstance(values, list) and len(values) == 2:
         each = [value for value in values for _ in range(settings.buckets)]
         state = {**state, _BY_BUCKET: each}
     return Comparison.from_state(settings, state)
@@ -40,6 +40,8 @@ def from_state(settings: Settings, state: Any) -> Comparison:
 
 def _shortened(state: dict[str, Any]) -> dict[str, Any]:
     values = state.get(_BY_BUCKET, [])
+    if isinstance(values, str):
+        return state
     half = len(values) // 2
     arms = [values[:half], values[half:]]
     if half and all(value == arm[0] for arm in arms for value in arm):

@@ -29,19 +29,18 @@ MINIMUM_BUCKETS = 24
 DOMINATING_SHARE = 0.1
 # With fewer requests in an arm, a share says nothing about users yet.
 _SHARE_SAMPLES = 500.0
-_DIGITS = 9
 
 
 def shorten(values: Array) -> Array:
-    """Each value rounded to nine significant digits, so that a state of 128 of them stays small.
+    """Each value rounded to single precision, so that a state of 256 of them stays small.
 
     Rounding is part of the update, not of writing the state down: what continues from a state
-    that was read back is bit for bit what would have continued without.
+    that was read back is bit for bit what would have continued without. What single precision
+    can't hold stays as it is.
     """
-    magnitude = np.floor(np.log10(np.abs(np.where(values == 0, 1.0, values))))
-    exponent = np.clip(_DIGITS - 1 - magnitude, -300, 300)
-    up, down = 10.0 ** np.maximum(exponent, 0), 10.0 ** np.maximum(-exponent, 0)
-    return np.asarray(np.rint(values * up / down) / up * down)
+    held = np.abs(values) < np.finfo(np.float32).max
+    single = np.where(held, values, 0.0).astype(np.float32).astype(np.float64)
+    return np.asarray(np.where(held, single, values))
 
 
 @dataclass(frozen=True)
