@@ -43,9 +43,9 @@ What the statistics promises, and what simulations of known truth measured. Ever
 judged at every poll by the code that judges real ones, `modelexperiment.core.stats`. Seeds are
 fixed. Made by
 
-    python -m calibration
+    make calibrate
 
-in {minutes:.0f} minutes on {jobs} cores. "For comparison" marks methods that are not used, or
+in {seconds:.0f} seconds on {jobs} cores. "For comparison" marks methods that are not used, or
 numbers without a promise.
 
 {table}
@@ -75,8 +75,8 @@ def main() -> int:
     text = table(ordered)
     print(text)
     if not arguments.studies:
-        minutes = (time.monotonic() - start) / 60
-        page = _PAGE.format(minutes=minutes, jobs=arguments.jobs, table=text)
+        seconds = time.monotonic() - start
+        page = _PAGE.format(seconds=seconds, jobs=arguments.jobs, table=text)
         Path(__file__).parents[1].joinpath("docs", "calibration.md").write_text(page)
     return 0 if all(row.kept for row in ordered) else 1
 
