@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from modelexperiment.core.manifest import Experiment, ManifestError, parse_experiment
+from modelexperiment.core.spec import ExperimentSpec
 
 
 class InputError(ValueError):
@@ -22,6 +23,14 @@ def read_text(name: str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else "is not UTF-8"
         raise InputError(f"{name}: {why}") from None
+
+
+def baseline_of(spec: ExperimentSpec, option: float | None, purpose: str) -> float:
+    """The champion's value to go by: the option `--baseline`, else the spec's."""
+    baseline = spec.analysis.baseline if option is None else option
+    if baseline is None:
+        raise InputError(f"spec.analysis.baseline: is needed {purpose}, or --baseline")
+    return baseline
 
 
 def read_experiment(name: str) -> Experiment:

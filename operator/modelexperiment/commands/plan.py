@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from modelexperiment.commands.files import InputError, read_experiment
+from modelexperiment.commands.files import InputError, baseline_of, read_experiment
 from modelexperiment.core import planning
 from modelexperiment.core.analysis import margin_of
 from modelexperiment.core.measures import kind_of
@@ -38,9 +38,7 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the plan."""
     spec = read_experiment(arguments.file).spec
-    baseline = arguments.baseline if arguments.baseline is not None else spec.analysis.baseline
-    if baseline is None:
-        raise InputError("spec.analysis.baseline: is needed for a plan, or --baseline")
+    baseline = baseline_of(spec, arguments.baseline, "for a plan")
     if spec.primary.minimum_effect is None:
         raise InputError(f"spec.metrics[{spec.primary.name}].minimumEffect: is needed for a plan")
     for name in ("per_day", "design_effect"):

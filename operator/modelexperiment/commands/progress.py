@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from datetime import timedelta
 from types import TracebackType
 
 from modelexperiment.core.fields import format_duration
@@ -52,6 +53,4 @@ class Progress:
 
 
 def _left(seconds: float) -> str:
-    from datetime import timedelta
-
     return format_duration(timedelta(seconds=seconds))

@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from modelexperiment.commands.files import InputError, read_experiment
+from modelexperiment.commands.files import InputError, baseline_of, read_experiment
 from modelexperiment.commands.progress import Progress
 from modelexperiment.core import stats
 from modelexperiment.core.analysis import settings_for
@@ -42,9 +42,7 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print what came out."""
     spec = read_experiment(arguments.file).spec
-    baseline = arguments.baseline if arguments.baseline is not None else spec.analysis.baseline
-    if baseline is None:
-        raise InputError("spec.analysis.baseline: is needed to simulate, or --baseline")
+    baseline = baseline_of(spec, arguments.baseline, "to simulate")
     challenger = baseline * (1 + arguments.effect / 100)
     if kind_of(spec.primary) in ("proportion", "quantile") and not 0 < challenger < 1:
         raise InputError(
