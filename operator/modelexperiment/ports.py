@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from modelexperiment.core.counting import Labels, Series
 from modelexperiment.core.events import Event
 from modelexperiment.core.manifest import Experiment
-from modelexperiment.core.rollout import Split
+from modelexperiment.core.routing import Routing
 from modelexperiment.core.snapshot import Problem, RouteSeen
 from modelexperiment.core.status import ExperimentStatus
 
@@ -76,8 +76,8 @@ class TrafficRouter(Protocol):
     async def read(self, experiment: Experiment) -> RouteSeen | Problem:
         """The route as it is now, or what is wrong with it or its destinations."""
 
-    async def apply(self, experiment: Experiment, split: Split) -> Problem | None:
-        """Write the split into the route; None once it is there."""
+    async def apply(self, experiment: Experiment, routing: Routing) -> Problem | None:
+        """Write into the route what it is to say; None once it is there."""
 
     async def restore(self, experiment: Experiment, original: Any) -> Problem | None:
         """Put the original destinations back; None once they are there, or nothing is."""

@@ -11,6 +11,7 @@ import pytest
 
 from modelexperiment.adapters.istio import ATTEMPTS, IstioRouter
 from modelexperiment.adapters.kubernetes import Api, NotFoundError
+from modelexperiment.core.routing import Routing
 from modelexperiment.core.snapshot import Problem, RouteSeen
 from modelexperiment.ports import ConflictError
 from tests.core.builders import experiment
@@ -86,7 +87,7 @@ def read(api: FakeApi) -> RouteSeen | Problem:
 
 
 def apply(api: FakeApi, **split: float) -> Problem | None:
-    return asyncio.run(IstioRouter(cast(Api, api)).apply(EXPERIMENT, split))
+    return asyncio.run(IstioRouter(cast(Api, api)).apply(EXPERIMENT, Routing(split)))
 
 
 def restore(api: FakeApi, original: Any) -> Problem | None:

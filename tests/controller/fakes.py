@@ -24,6 +24,7 @@ from modelexperiment.core.counting import Labels, Series
 from modelexperiment.core.events import Event
 from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.rollout import Split
+from modelexperiment.core.routing import Routing
 from modelexperiment.core.snapshot import Problem, RouteSeen
 from modelexperiment.core.status import ExperimentStatus
 from modelexperiment.ports import ConflictError, Object
@@ -161,10 +162,10 @@ class FakeRouter:
         await asyncio.sleep(0)
         return RouteSeen(self.split, self.destinations)
 
-    async def apply(self, experiment: Experiment, split: Split) -> Problem | None:
+    async def apply(self, experiment: Experiment, routing: Routing) -> Problem | None:
         await self.journal.write("route")
         if self.problem is None:
-            self.split, self.destinations = split, {"route": list(split)}
+            self.split, self.destinations = routing.split, {"route": list(routing.split)}
         return self.problem
 
     async def restore(self, experiment: Experiment, original: Any) -> Problem | None:

@@ -14,6 +14,7 @@ from typing import Any
 from modelexperiment.adapters.kubernetes import Api, NotFoundError
 from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.rollout import Split
+from modelexperiment.core.routing import Routing
 from modelexperiment.core.snapshot import Problem, RouteSeen
 from modelexperiment.core.spec import ExperimentSpec, IstioRoute
 from modelexperiment.ports import ConflictError
@@ -202,12 +203,12 @@ class IstioRouter:
                 )
         return None
 
-    async def apply(self, experiment: Experiment, split: Split) -> Problem | None:
-        """Write the split into the route; None once it is there."""
+    async def apply(self, experiment: Experiment, routing: Routing) -> Problem | None:
+        """Write into the route what it is to say; None once it is there."""
         namespace, spec = experiment.namespace, experiment.spec
 
         def wanted(seen: list[Destination]) -> list[Destination]:
-            return destinations_for(split, seen, spec, namespace)
+            return destinations_for(routing.split, seen, spec, namespace)
 
         return await self._write(experiment, wanted)
 

@@ -24,7 +24,7 @@ from modelexperiment.controller.queue import Key
 from modelexperiment.core import plan as planning
 from modelexperiment.core.events import Event, Reason
 from modelexperiment.core.manifest import Experiment, ManifestError, parse_experiment
-from modelexperiment.core.rollout import same_split
+from modelexperiment.core.routing import in_place
 from modelexperiment.core.snapshot import Problem, RouteSeen, Snapshot
 from modelexperiment.core.status import ExperimentStatus, Phase
 from modelexperiment.ports import (
@@ -151,14 +151,13 @@ class Reconciler:
         self, experiment: Experiment, plan: planning.Plan, snapshot: Snapshot
     ) -> tuple[planning.Plan, bool]:
         """Make the route say what it should; also whether that failed."""
-        if plan.split is None:
+        if plan.routing is None:
             return plan, False
         route = snapshot.route
-        seen = dict(route.split) if isinstance(route, RouteSeen) and route.split else None
-        if seen is not None and same_split(seen, plan.split):
+        if isinstance(route, RouteSeen) and in_place(route, plan.routing):
             return planning.routed(plan, snapshot), False
         try:
-            problem = await self.router.apply(experiment, plan.split)
+            problem = await self.router.apply(experiment, plan.routing)
         except UnavailableError as error:
             problem = Problem("WriteFailed", f"{error}; it is tried again", bad_input=False)
         if problem:

@@ -14,6 +14,7 @@ from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Event, Reason
 from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.rollout import Split, format_split, same_split, wanted_split
+from modelexperiment.core.routing import Routing
 from modelexperiment.core.snapshot import Problem, RouteSeen, Snapshot
 from modelexperiment.core.status import ExperimentStatus, Phase, RoutedArm
 
@@ -23,9 +24,14 @@ class Plan:
     """What should be, after looking at a snapshot."""
 
     status: ExperimentStatus
-    split: Split | None
-    """The split that the route must have; None: hands off the route."""
+    routing: Routing | None
+    """What the route must say; None: hands off the route."""
     events: tuple[Event, ...] = ()
+
+    @property
+    def split(self) -> Split | None:
+        """The split that the route must have; None: hands off the route."""
+        return self.routing.split if self.routing else None
 
 
 def decide(experiment: Experiment, before: ExperimentStatus, snapshot: Snapshot) -> Plan:
@@ -39,7 +45,8 @@ def decide(experiment: Experiment, before: ExperimentStatus, snapshot: Snapshot)
     reporting.report(draft)
     split = wanted_split(experiment.spec, draft.status)
     _tell_correction(draft, split)
-    return Plan(draft.status, split, tuple(draft.events))
+    routing = None if split is None else Routing(split)
+    return Plan(draft.status, routing, tuple(draft.events))
 
 
 def _step(draft: Draft) -> None:

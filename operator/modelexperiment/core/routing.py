@@ -1,0 +1,34 @@
+"""What a route is to say: shares, who of the users gets which, and who gets copies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modelexperiment.core.allocation import SegmentTable
+from modelexperiment.core.rollout import Split, same_split
+from modelexperiment.core.snapshot import RouteSeen
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """A version that gets copies of requests, and whose answers nobody sees."""
+
+    model_version: str
+    percent: float
+    """The share of the champion's requests that is copied, in percent."""
+
+
+@dataclass(frozen=True)
+class Routing:
+    """What a route is to say."""
+
+    split: Split
+    """Percent by modelVersion; who gets nothing stays listed."""
+    table: SegmentTable | None = None
+    """Which users get which version, of the same split; None: every request is drawn at random."""
+    mirror: Mirror | None = None
+
+
+def in_place(seen: RouteSeen, wanted: Routing) -> bool:
+    """Whether the route already says what it should."""
+    return seen.split is not None and same_split(dict(seen.split), wanted.split)
