@@ -24,7 +24,7 @@ from modelexperiment.adapters.kubernetes import (
     connect,
     context_namespace,
 )
-from modelexperiment.adapters.prometheus import PrometheusSource
+from modelexperiment.adapters.prometheus import Access, PrometheusSource
 from modelexperiment.adapters.telemetry import Telemetry
 from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.handlers import Watched, build_registry, build_settings
@@ -71,6 +71,20 @@ def configure_logs(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
+def prometheus_access(settings: Settings) -> Access:
+    """How the operator's own Prometheus is to be called."""
+    return Access(
+        url=settings.prometheus_url,
+        token_file=settings.prometheus_token_file,
+        username=settings.prometheus_username,
+        password_file=settings.prometheus_password_file,
+        ca_file=settings.prometheus_ca_file,
+        cert_file=settings.prometheus_cert_file,
+        key_file=settings.prometheus_key_file,
+        tenant=settings.prometheus_tenant,
+    )
+
+
 class Operator:
     """The parts of the operator, put together."""
 
@@ -78,7 +92,9 @@ class Operator:
         self.settings = settings
         self.telemetry = Telemetry()
         self.source = PrometheusSource(
-            settings.prometheus_timeout.total_seconds(), settings.prometheus_workers
+            settings.prometheus_timeout.total_seconds(),
+            settings.prometheus_workers,
+            prometheus_access(settings),
         )
         self.queue: DueQueue | None = None
         self.watching = asyncio.Event()

@@ -51,6 +51,12 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+_PAIRS = (
+    ("prometheus_username", "prometheus_password_file"),
+    ("prometheus_cert_file", "prometheus_key_file"),
+)
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that the platform decides about the operator."""
@@ -67,6 +73,20 @@ class Settings:
     """How far back a series' last earlier sample is looked for first."""
     prometheus_workers: int = 4
     """Queries under way at once."""
+    prometheus_token_file: str = ""
+    """File of a bearer token for prometheus_url, read anew at each query, since tokens rotate."""
+    prometheus_username: str = ""
+    """User name for prometheus_url (basic authentication)."""
+    prometheus_password_file: str = ""
+    """File of its password, read anew at each query."""
+    prometheus_ca_file: str = ""
+    """Certificates that prometheus_url's own is checked against. Default: the system's."""
+    prometheus_cert_file: str = ""
+    """The operator's own certificate for prometheus_url (mutual TLS)."""
+    prometheus_key_file: str = ""
+    """Its private key."""
+    prometheus_tenant: str = ""
+    """Sent to prometheus_url as X-Scope-OrgID, for Mimir, Cortex and multi-tenant Thanos."""
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces to serve; none: all of them."""
     namespace: str = ""
@@ -87,6 +107,19 @@ class Settings:
     """json or text."""
     log_level: str = "info"
     """debug, info, warning or error."""
+
+    def __post_init__(self) -> None:
+        """SettingsError where settings contradict each other."""
+        if self.prometheus_token_file and self.prometheus_username:
+            raise SettingsError(
+                "PROMETHEUS_TOKEN_FILE: can't be used together with PROMETHEUS_USERNAME, got both"
+            )
+        for one, other in _PAIRS:
+            if bool(getattr(self, one)) != bool(getattr(self, other)):
+                given, missing = (one, other) if getattr(self, one) else (other, one)
+                raise SettingsError(
+                    f"{missing.upper()}: is needed with {given.upper()}, got nothing"
+                )
 
 
 _READERS: dict[str, Callable[[str], Any]] = {

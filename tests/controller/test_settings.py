@@ -39,6 +39,7 @@ def test_without_any_variable_the_documented_defaults_hold() -> None:
         ("LOG_FORMAT", "text", "log_format", "text"),
         ("LOG_LEVEL", "debug", "log_level", "debug"),
         ("WORKERS", "", "workers", 8),
+        ("PROMETHEUS_TENANT", "team-a", "prometheus_tenant", "team-a"),
     ],
 )
 def test_a_variable_sets_its_field(variable: str, text: str, field: str, value: object) -> None:
@@ -64,6 +65,34 @@ def test_a_wrong_value_is_refused_with_its_variable(variable: str, text: str, sa
 
     assert str(caught.value).startswith(f"{variable}: ")
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "says"),
+    [
+        (
+            {"PROMETHEUS_USERNAME": "me"},
+            "PROMETHEUS_PASSWORD_FILE: is needed with PROMETHEUS_USERNAME, got nothing",
+        ),
+        (
+            {"PROMETHEUS_KEY_FILE": "/key"},
+            "PROMETHEUS_CERT_FILE: is needed with PROMETHEUS_KEY_FILE, got nothing",
+        ),
+        (
+            {
+                "PROMETHEUS_TOKEN_FILE": "/token",
+                "PROMETHEUS_USERNAME": "me",
+                "PROMETHEUS_PASSWORD_FILE": "/password",
+            },
+            "PROMETHEUS_TOKEN_FILE: can't be used together with PROMETHEUS_USERNAME, got both",
+        ),
+    ],
+)
+def test_half_an_access_is_refused(variables: dict[str, str], says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(variables)
+
+    assert str(caught.value) == says
 
 
 def test_run_ends_with_one_line_and_exit_code_2(

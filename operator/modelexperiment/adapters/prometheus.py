@@ -13,11 +13,14 @@ import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
 from prometheus_api_client import PrometheusConnect
 from prometheus_api_client.exceptions import PrometheusApiClientException
+from requests.auth import AuthBase, HTTPBasicAuth
 from urllib3.util.retry import Retry
 
 from modelexperiment.core.counting import Labels, Series
@@ -27,8 +30,57 @@ T = TypeVar("T")
 _BAD_QUERY = (400, 422)
 
 
+@dataclass(frozen=True)
+class Access:
+    """What the operator's own Prometheus asks of those that call it; for its address alone.
+
+    Another address that a manifest may name never sees a credential.
+    """
+
+    url: str
+    token_file: str = ""
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    tenant: str = ""
+
+
+class _Credentials(AuthBase):
+    """Reads the secret anew for each request: whoever rotates it restarts nobody."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._access.token_file:
+            request.headers["Authorization"] = f"Bearer {_secret(self._access.token_file)}"
+        elif self._access.username:
+            password = _secret(self._access.password_file)
+            HTTPBasicAuth(self._access.username.encode(), password.encode())(request)
+        return request
+
+
+def _secret(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise UnavailableError(f"can't be asked: {path}: {error.strerror}") from None
+
+
 class _Session(requests.Session):
     """Refuses redirects, partial answers and everything that is not a success."""
+
+    def __init__(self, access: Access | None) -> None:
+        super().__init__()
+        if access is None:
+            return
+        self.auth = _Credentials(access)
+        self.verify = access.ca_file or True
+        self.cert = (access.cert_file, access.key_file) if access.cert_file else None
+        if access.tenant:
+            self.headers["X-Scope-OrgID"] = access.tenant
 
     def request(self, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request and check the answer."""
@@ -54,8 +106,9 @@ def _error_of(response: requests.Response) -> str:
 class PrometheusSource:
     """A MetricSource for any number of Prometheus servers."""
 
-    def __init__(self, timeout: float, workers: int) -> None:
+    def __init__(self, timeout: float, workers: int, access: Access | None = None) -> None:
         self._timeout = timeout
+        self._access = access
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="prometheus")
         self._local = threading.local()
 
@@ -69,8 +122,9 @@ class PrometheusSource:
             # One retry for a kept-alive connection that the server has closed; the next poll is
             # the retry for everything else.
             retry = Retry(total=1, read=False, status=0, redirect=False)
+            access = self._access if self._access and self._access.url == url else None
             clients[url] = PrometheusConnect(
-                url, session=_Session(), retry=retry, timeout=self._timeout
+                url, session=_Session(access), retry=retry, timeout=self._timeout
             )
         return clients[url]
 
