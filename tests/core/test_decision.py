@@ -246,7 +246,7 @@ def test_where_the_spec_leaves_it_open_the_lift_decides(
         (
             "Manual",
             Action.GRADUAL_ROLLOUT,
-            "set rollout.onWin to Full or Gradual to roll v2 out",
+            "set rollout.promote to v2 to roll it out",
         ),
     ],
 )
@@ -260,7 +260,9 @@ def test_a_win_too_small_to_be_worth_it_says_so() -> None:
     found = decided(asked(minimumEffect={"relative": 5}), entry(2, width=1))
 
     assert found.reason.endswith("significant, but too small to be worth a rollout")
-    assert found.next_steps == ["set rollout.onWin to Gradual to roll out all the same"]
+    assert found.next_steps == [
+        "to roll out all the same, apply the experiment anew with rollout.onWin Gradual"
+    ]
 
 
 @pytest.mark.parametrize(

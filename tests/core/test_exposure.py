@@ -10,7 +10,7 @@ import pytest
 from modelexperiment.core.exposure import of_one_split, with_exposure
 from modelexperiment.core.snapshot import Counted
 from modelexperiment.core.stats import Increment
-from modelexperiment.core.status import ExperimentStatus, Memory, Phase, RoutedArm
+from modelexperiment.core.status import ExperimentStatus, Memory, Phase, RolloutStatus, RoutedArm
 from modelexperiment.core.tally import Arms
 from tests.core.builders import ACCURACY, START, spec
 
@@ -26,6 +26,11 @@ def status(phase: Phase = Phase.RUNNING, **split: float) -> ExperimentStatus:
     ]
     memory = Memory(split=arms, split_since=START)
     return ExperimentStatus(phase=phase, start_time=START, memory=memory)
+
+
+def in_a_rollout(phase: Phase) -> ExperimentStatus:
+    step = RolloutStatus(model_version="v2", step=0, since=START)
+    return status(phase).model_copy(update={"rollout": step})
 
 
 def poll(after: timedelta = MINUTE, **fields: Any) -> Counted:
@@ -46,8 +51,12 @@ def test_exposure_is_the_versions_share_of_the_polls_seconds() -> None:
 
 @pytest.mark.parametrize(
     ("before", "after"),
-    [(status(), timedelta(seconds=4)), (status(Phase.ROLLING_OUT), MINUTE)],
-    ids=["of two splits", "in a rollout"],
+    [
+        (status(), timedelta(seconds=4)),
+        (in_a_rollout(Phase.ROLLING_OUT), MINUTE),
+        (in_a_rollout(Phase.PAUSED), MINUTE),
+    ],
+    ids=["of two splits", "in a rollout", "in a rollout that is paused"],
 )
 def test_where_the_share_is_not_known_events_are_not_compared(
     before: ExperimentStatus, after: timedelta

@@ -63,6 +63,10 @@ ACCEPTED = {
     "guardrails": manifest(
         guardrails=[ERRORS, {"name": "worse", "proportion": PROPORTION, "min": 0.5}]
     ),
+    "a promote": manifest(rollout={"onWin": "Manual", "promote": "v2"}),
+    "a promote of the first entry, where the champion is another": manifest(
+        champion="v2", rollout={"promote": "v1"}
+    ),
     "durations": manifest(analysis={"interval": "1m30s", "maxDuration": "14d", "washout": "0.5h"}),
 }
 
@@ -91,6 +95,7 @@ ONE_KIND = "exactly one of proportion, mean, rate, quantile must be set"
 ONE_ROUTE = "exactly one of istio, gatewayAPI must be set"
 DURATION = 'must be a duration such as "30s", "5m", "72h" or "14d"'
 SAMPLE_SIZE = "methods GroupSequential and FixedHorizon need sampleSize"
+PROMOTE = "rollout.promote must be one of the challengers"
 UNKNOWN = "is not a known field"
 
 REFUSED = {
@@ -229,6 +234,10 @@ REFUSED = {
     "a rollout that goes back": Refused(
         "spec.rollout.steps", "rollout.steps must rise", {"rollout": {"steps": [50, 25, 100]}}
     ),
+    "a promote of the champion": Refused(
+        "spec.rollout.promote", PROMOTE, {"rollout": {"promote": "v1"}}
+    ),
+    "a promote of nobody": Refused("spec.rollout.promote", PROMOTE, {"rollout": {"promote": "v9"}}),
     "a password in an address": Refused(
         "spec.prometheus.url",
         "should match",

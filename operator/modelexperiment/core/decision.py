@@ -66,10 +66,10 @@ def outcome(spec: ExperimentSpec, analysis: Sequence[MetricAnalysis]) -> Outcome
     everyone = [entry for _, entry in seen]
     name = leader.model_version
     if leader.significant and best > 0 and not leader.withheld:
-        return Outcome(Verdict.CHALLENGER_BETTER, name, _evidence(spec, leader))
+        return Outcome(Verdict.CHALLENGER_BETTER, name, evidence(spec, leader))
     complete = len(seen) == len(primary) and not any(e.withheld for e in everyone)
     if complete and all(e.significant and g < 0 for g, e in seen):
-        return Outcome(Verdict.CHAMPION_BETTER, name, _evidence(spec, leader))
+        return Outcome(Verdict.CHAMPION_BETTER, name, evidence(spec, leader))
     if complete and all(
         within(e, spec.primary.minimum_effect) or (e.significant and g < 0) for g, e in seen
     ):
@@ -78,12 +78,12 @@ def outcome(spec: ExperimentSpec, analysis: Sequence[MetricAnalysis]) -> Outcome
             name,
             f"the whole interval of {spec.primary.name} lies within minimumEffect",
         )
-    reason = leader.withheld or _evidence(spec, leader)
+    reason = leader.withheld or evidence(spec, leader)
     return Outcome(Verdict.INCONCLUSIVE, name, reason)
 
 
-def _evidence(spec: ExperimentSpec, entry: MetricAnalysis) -> str:
-    """One clause with the effect, its interval and the p-value."""
+def evidence(spec: ExperimentSpec, entry: MetricAnalysis) -> str:
+    """Give one clause with the effect, its interval and the p-value."""
     interval = entry.relative or entry.absolute
     assert interval is not None
     show = percent if entry.relative else "{:+.3g}".format
@@ -157,17 +157,23 @@ def _won(spec: ExperimentSpec, found: Outcome, analysis: Sequence[MetricAnalysis
     reason = found.reason
     if action is Action.KEEP_CHAMPION:
         reason += "; significant, but too small to be worth a rollout"
-        steps = ["set rollout.onWin to Gradual to roll out all the same"]
+        steps = ["to roll out all the same, apply the experiment anew with rollout.onWin Gradual"]
     elif on_win is OnWin.MANUAL:
-        steps = [f"set rollout.onWin to Full or Gradual to roll {found.leader} out"]
+        # Who asks for a decision knows the command's words: see `promotion`.
+        steps = [f"set rollout.promote to {found.leader} to roll it out"]
     elif action is Action.FULL_ROLLOUT:
         steps = [f"{found.leader} gets all traffic now"]
     else:
-        share = spec.split.get(entry.model_version, 0.0)
-        left = [step for step in spec.rollout.steps if step > share] or [100]
-        path = ", ".join(f"{step:g}" for step in left)
-        steps = [f"{found.leader} is rolled out to {path} %; guardrails stay on"]
+        steps = [rollout_path(spec, entry.model_version)]
     return _make(action, reason, steps)
+
+
+def rollout_path(spec: ExperimentSpec, version: str) -> str:
+    """Say which steps a gradual rollout takes."""
+    share = spec.split.get(version, 0.0)
+    left = [step for step in spec.rollout.steps if step > share] or [100]
+    path = ", ".join(f"{step:g}" for step in left)
+    return f"{version} is rolled out to {path} %; guardrails stay on"
 
 
 def rolled_back(reason: str, challenger: str) -> Decision:
@@ -182,8 +188,10 @@ def rolled_back(reason: str, challenger: str) -> Decision:
 def promoted(spec: ExperimentSpec, before: Decision, version: str) -> Decision:
     """The decision once the challenger has all traffic: what is left to do for people."""
     steps = [
-        f"make {version} the champion of your manifests, then delete the experiment",
-        f"{spec.champion_version}'s deployment can be removed once nobody wants it back",
+        f"make {version} the champion of your manifests, the route's own among them",
+        f"then delete the experiment, which puts the route back as it was (to "
+        f"{spec.champion_version}), and apply the route's manifest again",
+        f"{spec.champion_version}'s deployment can be removed after that, once nobody wants it",
         "guardrails end with the experiment: keep alerts of your own",
     ]
     return before.model_copy(update={"next_steps": steps})

@@ -15,6 +15,7 @@ class Reason(StrEnum):
     ROLLED_BACK = "RolledBack"
     SAMPLE_RATIO_MISMATCH = "SampleRatioMismatch"
     VERDICT_REACHED = "VerdictReached"
+    PROMOTE_REQUESTED = "PromoteRequested"
     ROLLOUT_STEP = "RolloutStep"
     PROMOTED = "Promoted"
     COMPLETED = "Completed"

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from modelexperiment.core.snapshot import Counted
 from modelexperiment.core.spec import ExperimentSpec, Unit
 from modelexperiment.core.stats import Increment
-from modelexperiment.core.status import ExperimentStatus, Memory, Phase
+from modelexperiment.core.status import ExperimentStatus, Memory
 from modelexperiment.core.tally import Arm, Arms
 
 # A poll that reaches back to before a change of the split holds requests of both splits, and
@@ -39,7 +39,8 @@ def with_exposure(spec: ExperimentSpec, status: ExperimentStatus, counted: Count
     rates = {metric.name for metric in spec.metrics if metric.rate and metric.name not in own}
     if not rates:
         return counted
-    known = of_one_split(status.memory, counted) and status.phase is not Phase.ROLLING_OUT
+    # A paused rollout stays at its step's split.
+    known = of_one_split(status.memory, counted) and status.rollout is None
     shares = {arm.model_version: arm.percent / 100 for arm in status.memory.split if known}
     seconds = _seconds(spec, status.start_time, counted)
     exposure = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from modelexperiment.core import analysis, decision, rollout
+from modelexperiment.core import analysis, decision, promotion, ramp, rollout
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
 from modelexperiment.core.fields import format_duration
@@ -15,11 +15,9 @@ from modelexperiment.core.status import (
     Action,
     Decision,
     ExperimentStatus,
-    GuardrailState,
     GuardrailStatus,
     Memory,
     Phase,
-    RolloutStatus,
     RoutedArm,
     SamplePlan,
     Verdict,
@@ -86,6 +84,7 @@ def _begin(draft: Draft, counted: Counted) -> None:
         split=_arms(spec.split),
         split_since=counted.until,
         purpose=purpose(spec),
+        promoted=draft.status.memory.promoted,
     )
     draft.status = ExperimentStatus(
         phase=Phase.RUNNING,
@@ -113,6 +112,7 @@ def purpose(spec: ExperimentSpec) -> str:
 
 def take_edits(draft: Draft) -> None:
     """See what an edit of the spec means for an experiment that has started."""
+    ramp.take_promote_back(draft)
     spec, status = draft.spec, draft.status
     if status.phase.ended:
         _start_again(draft)
@@ -172,7 +172,7 @@ def stop_or_pause(draft: Draft) -> None:
     """Follow spec.stop and spec.paused."""
     spec, status = draft.spec, draft.status
     if spec.stop:
-        end(draft, Phase.STOPPED)
+        ramp.end(draft, Phase.STOPPED)
         draft.tell(Reason.COMPLETED, f"stopped: {spec.champion_version} gets everything")
     elif spec.paused and status.phase is not Phase.PAUSED:
         draft.update(phase=Phase.PAUSED)
@@ -180,18 +180,10 @@ def stop_or_pause(draft: Draft) -> None:
         draft.update(phase=Phase.ROLLING_OUT if status.rollout else Phase.RUNNING)
 
 
-def end(draft: Draft, phase: Phase) -> None:
-    """End the experiment."""
-    changes: dict[str, object] = {"phase": phase, "end_time": draft.snapshot.now}
-    if phase is not Phase.SUCCEEDED:
-        changes["rollout"] = None
-    draft.update(**changes)
-
-
 def roll_back(draft: Draft, broken: GuardrailStatus) -> None:
     """Send everything back to the champion because a guardrail broke."""
     why = f"guardrail {broken.name} broke for {broken.model_version}: {broken.message}"
-    end(draft, Phase.ROLLED_BACK)
+    ramp.end(draft, Phase.ROLLED_BACK)
     draft.update(decision=decision.rolled_back(why, broken.model_version))
     draft.tell(Reason.GUARDRAIL_BREACHED, why)
     draft.tell(Reason.ROLLED_BACK, f"{draft.spec.champion_version} gets everything: {why}")
@@ -210,15 +202,19 @@ def give_up_on_guardrail(draft: Draft, late: GuardrailStatus) -> None:
             draft.update(phase=Phase.PAUSED)
             draft.tell(Reason.GUARDRAIL_BREACHED, f"paused: {why}")
         return
-    end(draft, Phase.ROLLED_BACK)
+    ramp.end(draft, Phase.ROLLED_BACK)
     draft.update(decision=decision.rolled_back(why, late.model_version))
     draft.tell(Reason.ROLLED_BACK, f"{draft.spec.champion_version} gets everything: {why}")
 
 
 def conclude(draft: Draft) -> None:
     """Reach a verdict, and follow it."""
+    asked = promotion.pending(draft.spec, draft.status.memory)
+    if asked:
+        ramp.follow_promote(draft, asked)
+        return
     if draft.status.phase is Phase.ROLLING_OUT:
-        _roll_on(draft)
+        ramp.roll_on(draft)
         return
     counted = draft.snapshot.counted
     if not isinstance(counted, Counted):
@@ -239,6 +235,8 @@ def conclude(draft: Draft) -> None:
         found = decision.Outcome(Verdict.INCONCLUSIVE, found.leader, waits)
     plan = status.plan or SamplePlan(samples_so_far=0)
     decided = decision.decision(spec, found, status.analysis, plan)
+    if _waits_for_word(spec, found):
+        decided = promotion.asked_for(draft.experiment, decided, found.leader or "")
     draft.update(verdict=found.verdict, decision=decided)
     if found.verdict is not Verdict.INCONCLUSIVE:
         _follow(draft, found, decided)
@@ -246,10 +244,15 @@ def conclude(draft: Draft) -> None:
         _give_up(draft, found)
 
 
+def _waits_for_word(spec: ExperimentSpec, found: decision.Outcome) -> bool:
+    won = found.verdict is Verdict.CHALLENGER_BETTER
+    return won and spec.rollout.on_win is OnWin.MANUAL
+
+
 def _give_up(draft: Draft, found: decision.Outcome) -> None:
     late = decision.timed_out(draft.spec, found)
     draft.update(verdict=found.verdict, decision=late)
-    end(draft, Phase.CHAMPION_KEPT)
+    ramp.end(draft, Phase.CHAMPION_KEPT)
     draft.tell(Reason.COMPLETED, late.reason)
 
 
@@ -262,51 +265,12 @@ def _follow(draft: Draft, found: decision.Outcome, decided: Decision) -> None:
         return
     if spec.rollout.on_win is OnWin.MANUAL:
         return
-    now = draft.snapshot.now
-    if decided.action is Action.FULL_ROLLOUT:
-        last = len(spec.rollout.steps) - 1
-        _promote(draft, RolloutStatus(model_version=found.leader, step=last, since=now))
-    elif decided.action is Action.GRADUAL_ROLLOUT:
-        draft.update(phase=Phase.ROLLING_OUT)
-        _take_step(draft, rollout.first_step(spec, found.leader, now))
-    else:
+    if decided.action is Action.KEEP_CHAMPION:
         _keep(draft)
+    else:
+        ramp.roll_out(draft, found.leader, full=decided.action is Action.FULL_ROLLOUT)
 
 
 def _keep(draft: Draft) -> None:
-    end(draft, Phase.CHAMPION_KEPT)
+    ramp.end(draft, Phase.CHAMPION_KEPT)
     draft.tell(Reason.COMPLETED, f"{draft.spec.champion_version} keeps all traffic")
-
-
-def _take_step(draft: Draft, step: RolloutStatus) -> None:
-    draft.update(rollout=step)
-    split = rollout.step_split(draft.spec, step)
-    draft.tell(Reason.ROLLOUT_STEP, f"rollout: {rollout.format_split(split)}")
-
-
-def _roll_on(draft: Draft) -> None:
-    step = draft.status.rollout
-    assert step is not None
-    due = rollout.next_step(draft.spec, step, draft.snapshot.now)
-    if due is step or not _guardrails_pass(draft):
-        return
-    if due is None:
-        _promote(draft, step)
-    else:
-        _take_step(draft, due)
-
-
-def _guardrails_pass(draft: Draft) -> bool:
-    """Whether all of them do: nobody more is sent to a challenger that is not known to be well."""
-    return all(g.state is GuardrailState.PASS for g in draft.status.guardrails)
-
-
-def _promote(draft: Draft, step: RolloutStatus) -> None:
-    version = step.model_version
-    draft.update(rollout=step)
-    if draft.status.decision:
-        done = decision.promoted(draft.spec, draft.status.decision, version)
-        draft.update(decision=done)
-    end(draft, Phase.SUCCEEDED)
-    draft.tell(Reason.PROMOTED, f"{version} gets all traffic")
-    draft.tell(Reason.COMPLETED, f"{version} won; make it the champion of the next experiment")

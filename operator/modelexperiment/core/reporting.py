@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from modelexperiment.core import conditions, lifecycle
+from modelexperiment.core import conditions, lifecycle, promotion
 from modelexperiment.core.analysis import lacking
 from modelexperiment.core.conditions import ConditionType, condition
 from modelexperiment.core.decision import percent
@@ -159,15 +159,16 @@ def _verdict(draft: Draft) -> Condition | None:
 
 def _complete(draft: Draft) -> Condition | None:
     type_, now, phase = ConditionType.COMPLETE, draft.snapshot.now, draft.status.phase
+    note = promotion.note(draft.experiment, draft.status)
     if phase.ended:
         decision = draft.status.decision
         why = decision.reason if decision else "spec.stop is set"
-        return condition(type_, True, phase, why, now)
+        return condition(type_, True, phase, f"{why}; {note}" if note else why, now)
     if phase is Phase.PENDING:
         found = lifecycle.blocker(draft.spec, draft.snapshot)
         waits = found.message if found else "starts with the next poll"
         return condition(type_, False, phase, f"not started: {waits}", now)
-    message = "the experiment is on; wait, or set spec.stop to end it"
+    message = f"the experiment is on; {note or 'wait'}, or set spec.stop to end it"
     return condition(type_, False, phase, message, now)
 
 
@@ -269,5 +270,7 @@ def _reason_column(draft: Draft) -> str:
         return "SampleRatioMismatch"
     if status.decision is None:
         return str(status.phase)
+    if promotion.waits_for_word(draft.spec, status):
+        return "WaitsForPromote"
     # What ended it is worth a sentence; while it runs, the action says it.
     return status.decision.reason if status.phase.ended else str(status.decision.action)

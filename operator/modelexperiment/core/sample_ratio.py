@@ -11,7 +11,7 @@ from modelexperiment.core.exposure import of_one_split
 from modelexperiment.core.measures import bucket_label
 from modelexperiment.core.snapshot import Counted
 from modelexperiment.core.spec import ExperimentSpec, Metric, Unit
-from modelexperiment.core.status import Memory, Phase, SampleRatioStatus
+from modelexperiment.core.status import Memory, SampleRatioStatus
 
 # The literature's level for SRM: a healthy experiment is frozen once in a thousand.
 ALPHA = 0.001
@@ -47,7 +47,7 @@ def check(draft: Draft, counted: Counted) -> None:
     """Test a metric's samples against the split; a mismatch freezes the verdict."""
     spec, memory = draft.spec, draft.status.memory
     metric = counting_metric(spec)
-    if metric is None or draft.status.phase is Phase.ROLLING_OUT:
+    if metric is None or draft.status.rollout is not None:
         return
     if spec.unit is Unit.USER and not (counted.buckets or _by_bucket(memory)):
         return

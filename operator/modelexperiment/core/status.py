@@ -227,6 +227,8 @@ class Memory(Part):
     """When that phase began."""
     purpose: str = ""
     """Of what is asked: an ended experiment starts again where it changes."""
+    promoted: ModelVersion | None = None
+    """The rollout.promote that has been followed; the same one is not followed twice."""
     comparisons: State = None
     """Engine state by "<metric>/<modelVersion>", of a segment with "/<label>/<value>" behind it."""
     edges: State = None

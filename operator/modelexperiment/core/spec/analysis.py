@@ -12,6 +12,7 @@ from modelexperiment.core.fields import (
     ItemName,
     LabelName,
     Model,
+    ModelVersion,
     Rule,
     parse_duration,
 )
@@ -69,7 +70,7 @@ class Analysis(Model):
     min_duration: Duration = parse_duration("0s")
     """No verdict before this time."""
     max_duration: Duration = parse_duration("14d")
-    """After this time the champion is kept."""
+    """After this time without a verdict the champion is kept."""
     washout: Duration = parse_duration("0s")
     """Data of this time after the start is discarded."""
     unit: Unit | None = None
@@ -114,13 +115,17 @@ class Rollout(Model):
     """What happens when a challenger wins."""
 
     on_win: OnWin | None = None
-    """Full, Gradual or Manual. Left out: by the lift."""
+    """Full, Gradual, or Manual, which waits for promote. Left out: by the lift."""
     steps: Annotated[
         list[Annotated[float, Field(gt=0, le=100)]], Field(min_length=1, max_length=20)
     ] = [25, 50, 100]
     """The challenger's percent in each step of a gradual rollout."""
     step_duration: Duration = parse_duration("1h")
     """How long each step lasts."""
+    promote: ModelVersion | None = None
+    """Set by `modelexperiment promote`: rolls this challenger out now, whatever the verdict says.
+    At once where onWin is Full, else by the steps. Followed once; taken out before the last step,
+    the split is as before. Guardrails stay on. An ended experiment does not follow it."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(

@@ -149,6 +149,15 @@ class ExperimentSpec(Model):
             field="analysis.unit",
             shown=lambda spec: spec.analysis.unit,
         ),
+        Rule(
+            cel="!has(self.rollout.promote) || self.traffic.exists(t, "
+            "t.modelVersion == self.rollout.promote) && self.rollout.promote != "
+            "(has(self.champion) ? self.champion : self.traffic[0].modelVersion)",
+            message="rollout.promote must be one of the challengers",
+            holds=lambda spec: spec.rollout.promote in (None, *spec.challengers),
+            field="rollout.promote",
+            shown=lambda spec: spec.rollout.promote,
+        ),
     )
 
     @property
