@@ -11,7 +11,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from modelexperiment.commands import assign, plan, replay, simulate
+from modelexperiment.commands import assign, plan, replay, simulate, status, steer
+from modelexperiment.commands.cluster import Refusal
 from modelexperiment.commands.files import InputError
 from modelexperiment.settings import SettingsError, read_settings
 
@@ -31,28 +32,36 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="modelexperiment",
+        prog=prog,
         description="A/B tests between versions of a machine-learning model on Kubernetes.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the operator; settings come from the environment")
     run.set_defaults(do=_run)
-    for command in (plan, assign, replay, simulate):
+    for command in (plan, assign, replay, simulate, status, steer):
         command.add(commands)
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def kubectl_plugin() -> int:
+    """The same commands as `kubectl mexp`: kubectl calls `kubectl-mexp` on the PATH."""
+    return main(prog="kubectl mexp")
+
+
+def main(argv: Sequence[str] | None = None, prog: str = "modelexperiment") -> int:
     """Run a command; gives the exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parser(prog).parse_args(argv)
     try:
         return int(arguments.do(arguments))
     except BrokenPipeError:
         # Whoever read the output has seen enough; Python must not complain at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Refusal as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return 1
     except (SettingsError, InputError) as error:
-        print(f"modelexperiment: {error}", file=sys.stderr)
+        print(f"{prog}: {error}", file=sys.stderr)
         return 2

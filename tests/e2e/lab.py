@@ -42,6 +42,8 @@ class OperatorProcess:
     def __init__(self, kubeconfig: Path, log: Path, **environment: str) -> None:
         self._environment = {
             "PATH": os.environ["PATH"],
+            # Where the tests have the package from, or another checkout's operator would run.
+            "PYTHONPATH": os.environ.get("PYTHONPATH", ""),
             "KUBECONFIG": str(kubeconfig),
             "POD_NAME": "operator-under-test",
             "METRICS_PORT": "0",

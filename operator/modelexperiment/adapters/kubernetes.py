@@ -6,6 +6,8 @@ wrote in between, or the server does not answer as it should.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 import uuid
@@ -37,28 +39,36 @@ class NotFoundError(Exception):
     """The object, or its kind, is not in the API server."""
 
 
-def context_namespace() -> str:
-    """The namespace of the kubeconfig's current context, "default" where it names none."""
+def context_namespace(name: str | None = None) -> str:
+    """The namespace of a kubeconfig's context (the current one), "default" where it has none."""
     try:
-        _, context = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
-    except config.ConfigException:
+        every, current = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+    except (config.ConfigException, TypeError, yaml.YAMLError):
         return "default"
-    return str(context["context"].get("namespace") or "default")
+    chosen = next((c for c in every if c["name"] == name), None) if name else current
+    return str((chosen or {"context": {}})["context"].get("namespace") or "default")
 
 
-async def connect() -> client.ApiClient:
-    """A client by the pod's ServiceAccount, or by KUBECONFIG; SettingsError where neither is."""
+async def connect(context: str | None = None) -> client.ApiClient:
+    """A client by the pod's ServiceAccount, or by a context of KUBECONFIG (the current one).
+
+    SettingsError where there is neither.
+    """
     configuration = client.Configuration()
     in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
+    in_pod = in_pod and context is None
     try:
         if in_pod:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            await config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+            await config.load_kube_config(  # type: ignore[no-untyped-call]
+                context=context, client_configuration=configuration
+            )
     except (config.ConfigException, TypeError, yaml.YAMLError) as error:
         # A TypeError is what the client answers to a file that is not a kubeconfig at all.
         where = os.environ.get("KUBECONFIG", "~/.kube/config")
-        raise SettingsError(f"KUBECONFIG: {error}, got {where}") from None
+        asked = f" (context {context})" if context else ""
+        raise SettingsError(f"KUBECONFIG: {error}, got {where}{asked}") from None
     return client.ApiClient(configuration)
 
 
@@ -78,10 +88,10 @@ async def _answer(call: Awaitable[Any]) -> Any:
 
 def _message(error: ApiException) -> str:
     body = str(error.body or error.reason)
-    marker = '"message":"'
-    if marker in body:
-        body = body.split(marker, 1)[1].split('","', 1)[0]
-    return body[:300]
+    # What is no JSON is not the API server's own answer, but that of a proxy before it.
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        body = str(json.loads(body)["message"])
+    return " ".join(body[:300].split())
 
 
 class Api:
@@ -101,12 +111,17 @@ class Api:
         return dict(await _answer(call))
 
     async def list(
-        self, group: str, version: str, namespace: str, plural: str
+        self, group: str, version: str, namespace: str | None, plural: str
     ) -> list[dict[str, Any]]:
-        """All objects of a namespace; NotFoundError where the kind is not installed."""
-        call = self._custom.list_namespaced_custom_object(
-            group, version, namespace, plural, _request_timeout=TIMEOUT
-        )
+        """All objects of a namespace, or of all; NotFoundError where the kind is not installed."""
+        if namespace is None:
+            call = self._custom.list_cluster_custom_object(
+                group, version, plural, _request_timeout=TIMEOUT
+            )
+        else:
+            call = self._custom.list_namespaced_custom_object(
+                group, version, namespace, plural, _request_timeout=TIMEOUT
+            )
         items: list[dict[str, Any]] = (await _answer(call))["items"]
         return items
 

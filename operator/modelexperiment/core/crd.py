@@ -22,7 +22,8 @@ VERSION = "v1alpha1"
 KIND = "ModelExperiment"
 PLURAL = "modelexperiments"
 
-_COLUMNS = (
+COLUMNS = (
+    # Name, type, path in the object, and 1 where only the wide form shows it.
     ("Phase", "string", ".status.phase", 0),
     ("Split", "string", ".status.summary.split", 0),
     ("Lift", "string", ".status.summary.lift", 0),
@@ -154,7 +155,7 @@ def build_crd() -> dict[str, Any]:
     """Give the whole CustomResourceDefinition as the API server takes it."""
     columns = [
         {"name": name, "type": type_, "jsonPath": path, **({"priority": p} if p else {})}
-        for name, type_, path, p in _COLUMNS
+        for name, type_, path, p in COLUMNS
     ]
     schema = {
         "type": "object",
