@@ -39,34 +39,34 @@ class NotFoundError(Exception):
     """The object, or its kind, is not in the API server."""
 
 
-def context_namespace(name: str | None = None) -> str:
+def context_namespace(name: str | None = None, file: str | None = None) -> str:
     """The namespace of a kubeconfig's context (the current one), "default" where it has none."""
     try:
-        every, current = config.list_kube_config_contexts()  # type: ignore[no-untyped-call]
+        every, current = config.list_kube_config_contexts(file)  # type: ignore[no-untyped-call]
     except (config.ConfigException, TypeError, yaml.YAMLError):
         return "default"
     chosen = next((c for c in every if c["name"] == name), None) if name else current
     return str((chosen or {"context": {}})["context"].get("namespace") or "default")
 
 
-async def connect(context: str | None = None) -> client.ApiClient:
-    """A client by the pod's ServiceAccount, or by a context of KUBECONFIG (the current one).
+async def connect(context: str | None = None, file: str | None = None) -> client.ApiClient:
+    """A client by the pod's ServiceAccount, or by a context (the current one) of a kubeconfig.
 
-    SettingsError where there is neither.
+    `file` is by default what KUBECONFIG names. SettingsError where there is neither.
     """
     configuration = client.Configuration()
     in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
-    in_pod = in_pod and context is None
+    in_pod = in_pod and not (context or file)
     try:
         if in_pod:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             await config.load_kube_config(  # type: ignore[no-untyped-call]
-                context=context, client_configuration=configuration
+                file, context, client_configuration=configuration
             )
     except (config.ConfigException, TypeError, yaml.YAMLError) as error:
         # A TypeError is what the client answers to a file that is not a kubeconfig at all.
-        where = os.environ.get("KUBECONFIG", "~/.kube/config")
+        where = file or os.environ.get("KUBECONFIG", "~/.kube/config")
         asked = f" (context {context})" if context else ""
         raise SettingsError(f"KUBECONFIG: {error}, got {where}{asked}") from None
     return client.ApiClient(configuration)

@@ -100,6 +100,7 @@ class Experiments:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that say which cluster and namespace."""
     parser.add_argument("-n", "--namespace", help="default: the context's namespace")
+    parser.add_argument("--kubeconfig", help="default: KUBECONFIG, or ~/.kube/config")
     parser.add_argument("--context", help="of the kubeconfig; default: the current one")
 
 
@@ -116,9 +117,10 @@ async def _on_cluster(
 
     # What the client warns of is said again, in one line, by the error that follows.
     logging.getLogger("kubernetes").setLevel(logging.ERROR)
-    client = await connect(arguments.context)
+    where = arguments.context, arguments.kubeconfig
+    client = await connect(*where)
     try:
-        namespace = arguments.namespace or context_namespace(arguments.context)
+        namespace = arguments.namespace or context_namespace(*where)
         return await work(Experiments(Api(client), namespace))
     except UnavailableError as error:
         raise Refusal(str(error)) from None

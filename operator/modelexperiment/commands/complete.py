@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from modelexperiment.commands.cluster import Experiments, Refusal, on_cluster
+from modelexperiment.commands.cluster import Experiments, Refusal, add_options, on_cluster
 from modelexperiment.commands.files import InputError
 from modelexperiment.settings import SettingsError
 
@@ -31,8 +31,7 @@ def choices(words: Sequence[str]) -> list[str]:
 def _names(options: Sequence[str]) -> list[str]:
     """The experiments' names; none where the cluster does not say: completion never complains."""
     parser = argparse.ArgumentParser(exit_on_error=False, add_help=False)
-    parser.add_argument("-n", "--namespace")
-    parser.add_argument("--context")
+    add_options(parser)
     found: list[str] = []
 
     async def work(experiments: Experiments) -> int:

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from modelexperiment.core import promotion
 from modelexperiment.core.conditions import ConditionType
 from modelexperiment.core.crd import COLUMNS
 from modelexperiment.core.decision import percent
 from modelexperiment.core.fields import format_duration
+from modelexperiment.core.manifest import ManifestError, parse_experiment
 from modelexperiment.core.rollout import format_split
 from modelexperiment.core.status import (
     Condition,
@@ -45,8 +47,9 @@ class Page:
     """Writes one experiment's status for people, as of `now`; colours are ANSI's."""
 
     def __init__(self, seen: Object, now: datetime, *, colours: bool = False) -> None:
+        self._seen = seen
         self._metadata: Object = seen["metadata"]
-        self._status = ExperimentStatus.model_validate(seen.get("status") or {})
+        self._status = status_of(seen)
         self._now = now
         self._colours = colours
 
@@ -92,7 +95,8 @@ class Page:
         if known < newest:
             text = f"the operator has seen generation {known} of the spec, not yet {newest}"
             lines.append(self._paint(text, _YELLOW))
-        return lines
+        note = note_of(self._seen)
+        return lines + ([self._paint(note, _YELLOW)] if note else [])
 
     def _decision(self) -> list[str]:
         status = self._status
@@ -151,21 +155,37 @@ class Page:
         return [f"{self._title('Sample ratio')}  {painted}: {shares}  (p = {ratio.p_value:.2g})"]
 
     def _conditions(self) -> list[str]:
-        bad = [c for c in self._status.conditions if c.status is not ConditionStatus.TRUE]
+        said = set()
         if self._status.decision is not None:
-            # The decision has said it already.
-            bad = [c for c in bad if c.type != ConditionType.VERDICT_REACHED]
+            said.add(ConditionType.VERDICT_REACHED)
+        if self._status.phase is not Phase.PENDING:
+            # That it goes on is nothing to look at.
+            said.add(ConditionType.COMPLETE)
+        unlike = (c for c in self._status.conditions if c.status is not ConditionStatus.TRUE)
+        bad = [c for c in unlike if c.type not in said]
         if not bad:
             return []
         return [self._title("Not True"), *(self._condition(c) for c in bad)]
 
     def _condition(self, found: Condition) -> str:
-        # An experiment that goes on is nothing to worry about.
-        usual = found.type == ConditionType.COMPLETE and self._status.phase is not Phase.PENDING
         colour = _RED if found.status is ConditionStatus.FALSE else _YELLOW
-        head = self._paint(f"{found.type} {found.status}", None if usual else colour)
+        head = self._paint(f"{found.type} {found.status}", colour)
         age = self._age(found.last_transition_time)
         return f"  {head}  {found.reason}, {age}: {found.message}"
+
+
+def status_of(seen: Object) -> ExperimentStatus:
+    """The status; an empty one before the operator has written any."""
+    return ExperimentStatus.model_validate(seen.get("status") or {})
+
+
+def note_of(seen: Object) -> str | None:
+    """What there is to say of a promote that is not on its way, or that is waited for."""
+    try:
+        return promotion.note(parse_experiment(seen), status_of(seen))
+    except ManifestError:
+        # Of another version of the operator; the rest of the page is as true as before.
+        return None
 
 
 def _metric_row(entry: MetricAnalysis) -> Row:

@@ -18,7 +18,8 @@ from typing import Any
 from modelexperiment.commands.cluster import Experiments, Object, Patch, Refusal, add_options
 from modelexperiment.commands.cluster import on_cluster as run_on_cluster
 from modelexperiment.commands.files import InputError
-from modelexperiment.core import decision, promotion
+from modelexperiment.commands.page import note_of, status_of
+from modelexperiment.core import decision
 from modelexperiment.core.fields import format_duration, parse_duration
 from modelexperiment.core.manifest import ManifestError, parse_experiment
 from modelexperiment.core.rollout import format_split
@@ -149,10 +150,7 @@ def line(seen: Object) -> str:
     complete = status.condition("Complete")
     if status.phase is Phase.PENDING and complete:
         parts.append(complete.message)
-    try:
-        note = promotion.note(parse_experiment(seen), status)
-    except ManifestError:
-        note = None
+    note = note_of(seen)
     if note and note not in parts[-1]:
         parts.append(note)
     if status.rollout and status.decision:
@@ -163,11 +161,6 @@ def line(seen: Object) -> str:
 def name_of(seen: Object) -> str:
     """<namespace>/<name>."""
     return f"{seen['metadata']['namespace']}/{seen['metadata']['name']}"
-
-
-def status_of(seen: Object) -> ExperimentStatus:
-    """The status; an empty one before the operator has written any."""
-    return ExperimentStatus.model_validate(seen.get("status") or {})
 
 
 def _any(status: ExperimentStatus) -> bool:
