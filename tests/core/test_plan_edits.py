@@ -234,6 +234,35 @@ def test_it_does_not_for_what_asks_nothing_else(change: dict[str, Any]) -> None:
     assert life.status.phase is Phase.ROLLED_BACK
 
 
+def test_until_it_starts_again_it_is_not_complete_for_the_new_spec() -> None:
+    life = Life(guardrails=[ERRORS])
+    life.start(errors=0.01)
+    life.poll(errors=0.1)
+    life.edit(traffic=traffic(v1=80, v2=20))
+    life.decide(life.snapshot())
+    complete = life.status.condition("Complete")
+
+    assert complete is not None
+    assert (complete.status, complete.reason) == ("False", "StartsAgain")
+    assert complete.observed_generation == 2
+    assert complete.message.endswith("so that it starts again: with the next poll")
+
+    life.decide(life.snapshot(route=Problem("RouteNotFound", "no such route")))
+    complete = life.status.condition("Complete")
+    assert complete is not None
+    assert complete.message.endswith("so that it starts again: no such route")
+
+
+def test_a_default_that_is_written_out_asks_nothing_new() -> None:
+    life = Life(guardrails=[ERRORS])
+    life.start(errors=0.01)
+    life.poll(errors=0.1)
+    life.edit(analysis={"alpha": 0.05}, guardrails=[{**ERRORS, "failureLimit": 1}])
+    life.poll(errors=0.01)
+
+    assert life.status.phase is Phase.ROLLED_BACK
+
+
 def test_it_does_not_while_it_is_stopped_or_something_is_in_the_way() -> None:
     life = Life(guardrails=[ERRORS])
     life.start(errors=0.01)

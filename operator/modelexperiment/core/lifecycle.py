@@ -101,11 +101,14 @@ def _arms(split: rollout.Split) -> list[RoutedArm]:
 
 
 def purpose(spec: ExperimentSpec) -> str:
-    """A short name for what is asked: an ended experiment starts again where it changes."""
+    """A short name for what is asked: an ended experiment starts again where it changes.
+
+    Without what is left at its default: a field that a later version adds asks nothing new.
+    """
     asked = spec.model_dump(
         mode="json",
         include={"traffic", "champion", "metrics", "guardrails", "analysis"},
-        exclude_none=True,
+        exclude_defaults=True,
     )
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
 

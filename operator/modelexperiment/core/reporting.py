@@ -160,6 +160,11 @@ def _verdict(draft: Draft) -> Condition | None:
 def _complete(draft: Draft) -> Condition | None:
     type_, now, phase = ConditionType.COMPLETE, draft.snapshot.now, draft.status.phase
     note = promotion.note(draft.experiment, draft.status)
+    if phase.ended and lifecycle.wants_restart(draft.spec, draft.status):
+        found = lifecycle.blocker(draft.spec, draft.snapshot)
+        waits = found.message if found else "with the next poll"
+        message = f"the spec asks for something else, so that it starts again: {waits}"
+        return condition(type_, False, "StartsAgain", message, now)
     if phase.ended:
         decision = draft.status.decision
         why = decision.reason if decision else "spec.stop is set"
