@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -68,6 +69,16 @@ class Shell:
             check=False,
         )
         return Answer(done.returncode, done.stdout, done.stderr)
+
+    def watches(self, line: str) -> tuple[str, int]:
+        """The first line of a command that goes on until Ctrl-C, and its exit code after that."""
+        with subprocess.Popen(
+            shlex.split(line), env=self._environment, stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            return first.rstrip("\n"), process.wait(timeout=30)
 
     def says(self, line: str) -> str:
         """What a command prints that must succeed."""
@@ -213,6 +224,8 @@ def test_what_makes_no_sense_is_refused_in_one_line(lab: Lab, shell: Shell) -> N
     (found,) = yaml.safe_load(shell.says(f"mexp status {here} -o yaml"))
     assert (found["name"], found["status"]["phase"]) == ("fraud-v2", "Pending")
     assert "subset" in shell.says(f"mexp status fraud-v2 {here}")
+    watched, code = shell.watches(f"kubectl mexp status fraud-v2 {here} --watch")
+    assert (watched, code) == (f"{lab.namespace}/fraud-v2  Pending", 0)
     completed = shell.says(f'kubectl __complete mexp status {here} ""')
     assert completed.splitlines()[0] == "fraud-v2"
     written = shell.says(f"mexp promote fraud-v2 {here} --to v3 --no-wait")
