@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from modelexperiment.cli import kubectl_plugin
 from modelexperiment.cli import main as run
 from modelexperiment.commands.complete import NAMED, OTHERS, choices, main
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -50,3 +55,22 @@ def test_a_kubeconfig_that_is_none_is_bad_input_in_one_line(
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("kubectl mexp: KUBECONFIG: ")
     assert line.endswith(f"got {file}")
+
+
+def test_every_console_script_has_its_function() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert set(scripts) == {"modelexperiment", "kubectl-mexp", "kubectl_complete-mexp"}
+    for target in scripts.values():
+        module, function = target.split(":")
+        assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_the_plugin_speaks_of_itself_as_it_is_called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["kubectl-mexp", "pause"])
+
+    with pytest.raises(SystemExit) as ended:
+        kubectl_plugin()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("kubectl mexp pause: the following arguments")

@@ -183,6 +183,14 @@ def test_it_is_settled_once_the_newest_spec_is_seen_and_routed() -> None:
     assert not settled(seen(life), 1)
 
 
+def test_before_the_start_a_promote_waits_for_it() -> None:
+    life = Life(rollout={**MANUAL, "promote": "v2"})
+    life.poll(route=Problem("RouteNotFound", "no such route"))
+
+    assert promote(seen(life)).done(life.status)
+    assert line(seen(life)).endswith("no such route; rollout.promote v2 waits for the start")
+
+
 def test_what_waits_for_its_start_says_why() -> None:
     life = Life()
     life.poll(route=Problem("RouteNotFound", "no such route"))

@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,8 @@ import yaml
 from localcluster import Cluster
 from localcluster.catalog import kubectl
 from modelexperiment.cli import main
+from modelexperiment.commands.cluster import Experiments, on_cluster
+from modelexperiment.commands.files import InputError
 from tests.e2e.lab import Lab, Traffic, eventually
 
 pytestmark = pytest.mark.e2e
@@ -114,7 +117,7 @@ def test_pause_resume_and_stop_by_command_and_by_spec(lab: Lab, shell: Shell) ->
     with Traffic(lab, 50):
         lab.apply(lab.experiment(guardrails=[lab.error_guardrail()]))
         lab.wait_phase("Running")
-        said = shell.says(f"kubectl mexp pause fraud-v2 {here}")
+        said = shell.says(f"mexp pause fraud-v2 {here}")
         assert said == f"{name}: Paused; v1 90 / v2 10"
         assert lab.fetch("mexp", "fraud-v2")["spec"]["paused"] is True
         patch(lab, {"paused": False})
@@ -231,3 +234,24 @@ def test_what_makes_no_sense_is_refused_in_one_line(lab: Lab, shell: Shell) -> N
     written = shell.says(f"mexp promote fraud-v2 {here} --to v3 --no-wait")
     assert written.endswith("spec.rollout.promote v3 is written")
     assert lab.fetch("mexp", "fraud-v2")["spec"]["rollout"]["promote"] == "v3"
+
+
+def test_a_spec_that_somebody_has_changed_since_is_not_written_over(lab: Lab) -> None:
+    lab.apply(lab.experiment())
+    where = Namespace(namespace=lab.namespace, context=None, kubeconfig=str(lab.cluster.kubeconfig))
+    pause = [{"op": "add", "path": "/spec/paused", "value": True}]
+
+    async def work(experiments: Experiments) -> int:
+        seen = await experiments.get("fraud-v2")
+        patch(lab, {"rollout": {"stepDuration": "2h"}})
+        assert await experiments.patch(seen, pause) is None
+        seen = await experiments.get("fraud-v2")
+        assert "paused" not in seen["spec"] or not seen["spec"]["paused"]
+        nobody = [{"op": "add", "path": "/spec/rollout/promote", "value": "v9"}]
+        with pytest.raises(InputError, match=r"rollout\.promote must be one of the challengers"):
+            await experiments.patch(seen, nobody)
+        written = await experiments.patch(seen, pause)
+        assert written is not None and written["spec"]["paused"] is True
+        return 0
+
+    assert on_cluster(where, work) == 0
