@@ -192,7 +192,7 @@ def test_a_breach_in_a_step_rolls_back_and_the_same_word_is_not_followed_again()
     for _ in range(3):
         life.poll(SOME, errors=0.01)
     assert (life.status.phase, life.status.routed_split) == (Phase.RUNNING, {"v1": 50, "v2": 50})
-    assert "rollout.promote v2 was followed before and is not again" in message(life)
+    assert "rollout.promote v2 is of before this run and not followed" in message(life)
 
     life.edit(rollout=MANUAL)
     life.poll(SOME, errors=0.01)
@@ -214,6 +214,18 @@ def test_an_ended_experiment_does_not_follow_it() -> None:
     assert message(life).endswith(
         "; rollout.promote v2 is not followed: the experiment had ended before"
     )
+
+
+def test_what_was_set_after_the_end_is_not_followed_by_the_next_run_either() -> None:
+    life = Life(rollout=MANUAL, guardrails=[ERRORS])
+    life.start(errors=0.01)
+    life.poll(errors=0.5)
+    life.edit(rollout=PROMOTE, traffic=traffic(v1=60, v2=40))
+    for _ in range(3):
+        life.poll(SOME, errors=0.01)
+
+    assert (life.status.phase, life.status.routed_split) == (Phase.RUNNING, {"v1": 60, "v2": 40})
+    assert "is of before this run and not followed" in message(life)
 
 
 def test_stop_ends_a_promoted_rollout() -> None:

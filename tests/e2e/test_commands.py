@@ -199,7 +199,7 @@ def test_a_breach_in_a_promoted_step_rolls_back_for_good(lab: Lab, shell: Shell)
         patch(lab, {"guardrails": [{**guardrail, "max": 2}]})
         lab.wait_phase("Running")
         eventually(
-            lambda: "was followed before" in lab.condition("Complete")["message"], "a word of it"
+            lambda: "is of before this run" in lab.condition("Complete")["message"], "a word of it"
         )
         eventually(lambda: lab.guardrail_state("errors") == "Pass", "a pass")
         assert lab.destinations() == [("v1", 90), ("v2", 10)]

@@ -84,7 +84,6 @@ def _begin(draft: Draft, counted: Counted) -> None:
         split=_arms(spec.split),
         split_since=counted.until,
         purpose=purpose(spec),
-        promoted=draft.status.memory.promoted,
     )
     draft.status = ExperimentStatus(
         phase=Phase.RUNNING,
@@ -168,6 +167,8 @@ def _start_again(draft: Draft) -> None:
         return
     if isinstance(snapshot.counted, Counted):
         _begin(draft, snapshot.counted)
+        # What was said of the last run, and may have been rolled back in it, is not said of this.
+        draft.remember(promoted=spec.rollout.promote)
         draft.tell(Reason.STARTED, f"started again: {rollout.format_split(spec.split)}")
 
 

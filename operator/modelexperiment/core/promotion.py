@@ -1,7 +1,8 @@
 """Somebody's word that a challenger is to be rolled out: `spec.rollout.promote`.
 
-It is followed once, when it is first seen by an experiment that is on. What has been followed is
-remembered, so that a rollback, or a run that begins again, does not follow it a second time.
+It is followed once, by the run that first sees it. What has been followed is remembered, and what
+stands there when an ended experiment begins again counts as followed: a rollback is never undone
+by what was asked for before it.
 """
 
 from __future__ import annotations
@@ -101,8 +102,8 @@ def note(experiment: Experiment, status: ExperimentStatus) -> str | None:
         if status.phase.ended or status.rollout:
             return None
         return (
-            f"rollout.promote {asked} was followed before and is not again: take it out, then set "
-            "it anew"
+            f"rollout.promote {asked} is of before this run and not followed: take it out, then "
+            "set it anew"
         )
     if status.phase.ended:
         return f"rollout.promote {asked} is not followed: the experiment had ended before"

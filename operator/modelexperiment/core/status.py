@@ -228,7 +228,7 @@ class Memory(Part):
     purpose: str = ""
     """Of what is asked: an ended experiment starts again where it changes."""
     promoted: ModelVersion | None = None
-    """The rollout.promote that has been followed; the same one is not followed twice."""
+    """The rollout.promote that is not followed any more: it was, or is of before this run."""
     comparisons: State = None
     """Engine state by "<metric>/<modelVersion>", of a segment with "/<label>/<value>" behind it."""
     edges: State = None
