@@ -28,6 +28,7 @@ from .processes import Processes, base_environment
 from .startup import STATE
 
 COMMAND_TIMEOUT = 300
+ALERTMANAGER = "alertmanager"
 
 
 class Cluster:
@@ -202,6 +203,24 @@ class Cluster:
             lambda before: scraping.without_targets(before, job),
         )
 
+    def alertmanager(self) -> str:
+        """The URL of an Alertmanager, which is started when it is first asked for.
+
+        Its name for ``kill`` and the like is ``alertmanager``.
+        """
+        if not self._processes.alive(ALERTMANAGER):
+            startup.with_free_ports(self._start_alertmanager)
+        return f"http://{LOOPBACK}:{self._state()['alertmanager']}"
+
+    def _start_alertmanager(self) -> None:
+        [port] = free_ports(1)
+        write_yaml(self.directory / "alertmanager.yml", config.alertmanager_config())
+        self._write_state(lambda state: state.update(alertmanager=port))
+        program = catalog.program(ALERTMANAGER)
+        argv = config.alertmanager_argv(program, self.directory, port)
+        self._processes.spawn(ALERTMANAGER, argv)
+        self._wait_ready(ALERTMANAGER)
+
     def gateway(self, name: str, namespace: str, labels: Mapping[str, str]) -> Gateway:
         """An Envoy that istiod configures as a gateway with these labels.
 
@@ -294,9 +313,12 @@ class Cluster:
         self._processes.resume(part)
 
     def _wait_ready(self, part: str) -> None:
-        gateways = self._state()["gateways"]
+        state = self._state()
+        gateways = state["gateways"]
         if part in gateways:
             url = f"http://{LOOPBACK}:{gateways[part]['admin_port']}/ready"
+        elif part == ALERTMANAGER:
+            url = f"http://{LOOPBACK}:{state['alertmanager']}/-/ready"
         else:
             url = config.ready_urls(self._ports)[part]
         startup.wait_ready(self._processes, part, url)

@@ -186,6 +186,22 @@ def prometheus_config(scrape_interval: str) -> dict[str, Any]:
     }
 
 
+def alertmanager_argv(program: Path, directory: Path, port: int) -> list[str]:
+    """Alertmanager alone, without peers."""
+    return [
+        str(program),
+        f"--config.file={directory / 'alertmanager.yml'}",
+        f"--storage.path={directory / 'alertmanager'}",
+        f"--web.listen-address={LOOPBACK}:{port}",
+        "--cluster.listen-address=",
+    ]
+
+
+def alertmanager_config() -> dict[str, Any]:
+    """Alertmanager's configuration: it takes alerts in, and tells nobody."""
+    return {"route": {"receiver": "nobody"}, "receivers": [{"name": "nobody"}]}
+
+
 def envoy_bootstrap(
     name: str,
     namespace: str,

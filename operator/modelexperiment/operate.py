@@ -17,6 +17,7 @@ from aiohttp.web import AppRunner
 from kubernetes.aio.client import ApiClient
 
 from modelexperiment.adapters import web
+from modelexperiment.adapters.alerts import HttpAlerter, secrets_of
 from modelexperiment.adapters.istio import IstioRouter
 from modelexperiment.adapters.kubernetes import (
     Api,
@@ -26,10 +27,11 @@ from modelexperiment.adapters.kubernetes import (
 )
 from modelexperiment.adapters.prometheus import Access, PrometheusSource
 from modelexperiment.adapters.telemetry import Telemetry
+from modelexperiment.controller.alerting import Courier
 from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.handlers import Watched, build_registry, build_settings
 from modelexperiment.controller.leader import LeadershipLostError, lead
-from modelexperiment.controller.queue import DueQueue
+from modelexperiment.controller.queue import DueQueue, Key
 from modelexperiment.controller.reconcile import Reconciler
 from modelexperiment.settings import Settings, SettingsError
 
@@ -96,7 +98,7 @@ class Operator:
             settings.prometheus_workers,
             prometheus_access(settings),
         )
-        self.queue: DueQueue | None = None
+        self.queue: DueQueue[Key] | None = None
         self.watching = asyncio.Event()
 
     def alive(self) -> str | None:
@@ -111,6 +113,11 @@ class Operator:
         if self.queue is not None and not self.watching.is_set():
             return "the watch is not open yet"
         return self.alive()
+
+    def _wake(self, key: Key) -> None:
+        """Let an experiment be worked on now."""
+        if self.queue is not None:
+            self.queue.add(key)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve metrics, wait for leadership, work until `stop` is set."""
@@ -163,7 +170,13 @@ class Operator:
     async def _work(self, api: Api, stop: asyncio.Event) -> None:
         store, router = KubernetesStore(api), IstioRouter(api)
         gatherer = Gatherer(store, router, self.source, self.settings)
-        reconciler = Reconciler(store, router, gatherer, self.telemetry)
+        alerter = HttpAlerter(
+            secrets_of(api),
+            self.settings.alerts_allowed_urls,
+            self.settings.alerts_timeout.total_seconds(),
+        )
+        courier = Courier(alerter, self.telemetry, self._wake)
+        reconciler = Reconciler(store, router, gatherer, self.telemetry, courier)
         self.queue = DueQueue(reconciler, self.settings.workers)
         self.queue.beat = asyncio.get_running_loop().time()
         namespaces = self.settings.watch_namespaces
@@ -176,11 +189,14 @@ class Operator:
             namespaces=namespaces,
         )
         workers = asyncio.create_task(self.queue.run())
+        deliveries = asyncio.create_task(courier.run())
         try:
-            await _first(asyncio.create_task(watch), workers)
+            await _first(asyncio.create_task(watch), workers, deliveries)
         finally:
             workers.cancel()
-            await asyncio.gather(workers, return_exceptions=True)
+            deliveries.cancel()
+            await asyncio.gather(workers, deliveries, return_exceptions=True)
+            await alerter.close()
 
 
 async def _first(*tasks: asyncio.Task[None]) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
+from modelexperiment.core.alerting import Receiver
 from modelexperiment.core.counting import Labels, Series
 from modelexperiment.core.events import Event
 from modelexperiment.core.manifest import Experiment
+from modelexperiment.core.notices import Notice
 from modelexperiment.core.routing import Routing
 from modelexperiment.core.snapshot import Problem, RouteSeen
 from modelexperiment.core.status import ExperimentStatus
@@ -40,6 +42,9 @@ class Observer(Protocol):
 
     def error(self, reason: str) -> None:
         """Count a failure."""
+
+    def alert(self, kind: str, delivered: bool) -> None:
+        """Count an attempt to deliver alerts to a kind of receiver."""
 
     def observe(self, key: object, status: ExperimentStatus) -> None:
         """Take an experiment's state in."""
@@ -97,3 +102,10 @@ class MetricSource(Protocol):
 
     async def number(self, url: str, query: str, at: float) -> float | str:
         """The one number that a query gives, or in words why it gives none."""
+
+
+class Alerter(Protocol):
+    """Who tells the world outside."""
+
+    async def send(self, receiver: Receiver, namespace: str, notices: Sequence[Notice]) -> None:
+        """Tell a receiver of alerts; UnavailableError, without any address, where that fails."""

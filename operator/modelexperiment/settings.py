@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Any
 
+from modelexperiment.core.addresses import parse_address
 from modelexperiment.core.fields import parse_duration
 
 
@@ -22,6 +23,13 @@ class SettingsError(ValueError):
 
 def _list(text: str) -> tuple[str, ...]:
     return tuple(part.strip().rstrip("/") for part in text.split(",") if part.strip())
+
+
+def _addresses(text: str) -> tuple[str, ...]:
+    found = _list(text)
+    for entry in found:
+        parse_address(entry)
+    return found
 
 
 def _flag(text: str) -> bool:
@@ -87,6 +95,10 @@ class Settings:
     """Its private key."""
     prometheus_tenant: str = ""
     """Sent to prometheus_url as X-Scope-OrgID, for Mimir, Cortex and multi-tenant Thanos."""
+    alerts_allowed_urls: tuple[str, ...] = ()
+    """Addresses that spec.alerts may name, and all that lies below them; no other is called."""
+    alerts_timeout: timedelta = timedelta(seconds=10)
+    """How long a receiver may take to answer."""
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces to serve; none: all of them."""
     namespace: str = ""
@@ -126,6 +138,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "prometheus_url": lambda text: text.rstrip("/"),
     "prometheus_allowed_urls": _list,
     "prometheus_workers": _positive,
+    "alerts_allowed_urls": _addresses,
     "watch_namespaces": _list,
     "leader_election": _flag,
     "workers": _positive,

@@ -17,21 +17,25 @@ from types import SimpleNamespace
 from typing import Any
 
 from modelexperiment.controller import reconcile
+from modelexperiment.controller.alerting import Courier
 from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.queue import Key
 from modelexperiment.controller.reconcile import Reconciler
+from modelexperiment.core.alerting import Receiver
 from modelexperiment.core.counting import Labels, Series
 from modelexperiment.core.events import Event
 from modelexperiment.core.manifest import Experiment
+from modelexperiment.core.notices import Notice
 from modelexperiment.core.rollout import Split
 from modelexperiment.core.routing import Routing
 from modelexperiment.core.snapshot import Problem, RouteSeen
 from modelexperiment.core.status import ExperimentStatus
-from modelexperiment.ports import ConflictError, Object
+from modelexperiment.ports import ConflictError, Object, UnavailableError
 from modelexperiment.settings import Settings
 from tests.core.builders import ERRORS, LEAST
 
 URL = "http://prometheus:9090"
+ALLOWED = ("http://alertmanager:9093", "https://hooks.example.com")
 KEY = Key("fraud", "fraud-v2")
 ORIGINAL = {"route": [{"destination": {"host": "fraud", "subset": "v1"}}]}
 SCRAPE = 5.0
@@ -259,6 +263,7 @@ class FakeObserver:
     def __init__(self) -> None:
         self.polls: list[bool] = []
         self.failures: list[str] = []
+        self.deliveries: list[tuple[str, bool]] = []
         self.seen: dict[object, str] = {}
 
     @contextmanager
@@ -273,11 +278,32 @@ class FakeObserver:
     def error(self, reason: str) -> None:
         self.failures.append(reason)
 
+    def alert(self, kind: str, delivered: bool) -> None:
+        self.deliveries.append((kind, delivered))
+
     def observe(self, key: object, status: ExperimentStatus) -> None:
         self.seen[key] = str(status.phase)
 
     def forget(self, key: object) -> None:
         self.seen.pop(key, None)
+
+
+class FakeAlerter:
+    """An Alerter that remembers what it was given, and fails as long as it is told to."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Notice]] = []
+        self.problem = ""
+
+    async def send(self, receiver: Receiver, namespace: str, notices: Sequence[Notice]) -> None:
+        await asyncio.sleep(0)
+        if self.problem:
+            raise UnavailableError(self.problem)
+        self.sent += [(receiver.kind, notice) for notice in notices]
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """(kind of receiver, alert, state), in order."""
+        return [(kind, str(n.record.name), str(n.record.state)) for kind, n in self.sent]
 
 
 class Cluster:
@@ -289,7 +315,8 @@ class Cluster:
         self.router = FakeRouter(self.journal)
         self.production = FakeProduction()
         self.observer = FakeObserver()
-        self.settings = Settings(prometheus_url=URL)
+        self.alerter = FakeAlerter()
+        self.settings = Settings(prometheus_url=URL, alerts_allowed_urls=ALLOWED)
         self.store.create(KEY, {**LEAST, "guardrails": [ERRORS], **fields})
         clock = SimpleNamespace(monotonic=lambda: self.production.time)
         monkeypatch.setattr(reconcile, "time", clock)
@@ -298,7 +325,8 @@ class Cluster:
     def new_operator(self) -> Reconciler:
         """An operator that has just started and remembers nothing."""
         gatherer = Gatherer(self.store, self.router, self.production, self.settings)
-        return Reconciler(self.store, self.router, gatherer, self.observer)
+        self.courier = Courier(self.alerter, self.observer, lambda _: None)
+        return Reconciler(self.store, self.router, gatherer, self.observer, self.courier)
 
     def reconcile(self, operator: Reconciler | None = None) -> float | None:
         """Work on the experiment once; gives when to do so again."""

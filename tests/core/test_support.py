@@ -44,7 +44,6 @@ def test_more_comparisons_than_a_status_can_hold_are_refused() -> None:
         ({"route": {"gatewayAPI": {"httpRoute": "fraud"}}}, "spec.route.gatewayAPI"),
         ({"shadow": {"modelVersion": "v3"}}, "spec.shadow"),
         ({"tracking": {"mlflow": {"uri": "http://mlflow:5000"}}}, "spec.tracking"),
-        ({"alerts": [{"slack": {"url": "https://example.com/x"}}]}, "spec.alerts"),
         (
             {"guardrails": [{"name": "errors", "proportion": PROPORTION, "max": 0.1}]},
             "spec.guardrails[errors]",
@@ -60,11 +59,11 @@ def test_what_is_not_supported_is_named(fields: dict[str, Any], named: str) -> N
 
 
 def test_everything_that_is_not_supported_is_named_at_once() -> None:
-    alerts = [{"slack": {"url": "https://example.com/x"}}]
-    found = unsupported(spec(shadow={"modelVersion": "v3"}, alerts=alerts))
+    tracking = {"mlflow": {"uri": "http://mlflow:5000"}}
+    found = unsupported(spec(shadow={"modelVersion": "v3"}, tracking=tracking))
 
     assert found is not None
-    assert found.message.startswith("spec.shadow, spec.alerts: not supported")
+    assert found.message.startswith("spec.shadow, spec.tracking: not supported")
 
 
 @pytest.mark.parametrize(

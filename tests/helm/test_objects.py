@@ -37,6 +37,7 @@ SERVING = {
     ("virtualservices", "patch"),
     ("destinationrules", "list"),
     ("events", "create"),
+    ("events", "patch"),
 }
 LEASE = {("leases", "get"), ("leases", "update"), ("leases", "create")}
 DISCOVERY = {("customresourcedefinitions", "list"), ("customresourcedefinitions", "watch")}

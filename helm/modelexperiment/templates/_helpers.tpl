@@ -66,7 +66,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [networking.istio.io]
   resources: [destinationrules]
   verbs: [list]
+# What is told again raises the count of the Event that is there.
 - apiGroups: [""]
   resources: [events]
-  verbs: [create]
+  verbs: [create, patch]
+{{- with .Values.alerts.secretNames }}
+# Addresses of alerts, by name, in the experiment's own namespace.
+- apiGroups: [""]
+  resources: [secrets]
+  {{- if not (has "*" .) }}
+  resourceNames: {{ toJson . }}
+  {{- end }}
+  verbs: [get]
+{{- end }}
 {{- end }}

@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
-import uuid
 from collections.abc import Awaitable, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
@@ -20,19 +17,17 @@ import yaml
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
-from modelexperiment.core.crd import GROUP, KIND, PLURAL, VERSION
+from modelexperiment.adapters.events import EventRecorder, NotThereError
+from modelexperiment.core.crd import GROUP, PLURAL, VERSION
 from modelexperiment.core.events import Event
 from modelexperiment.ports import ConflictError, Object, UnavailableError
 from modelexperiment.settings import SettingsError
 
 TIMEOUT = 10
 FINALIZER = f"{GROUP}/restore-route"
-COMPONENT = "modelexperiment"
 _JSON_PATCH = "application/json-patch+json"
 # A JSON patch whose `test` fails is answered with 422, a stale resourceVersion with 409.
 _CONFLICTS = (409, 422)
-
-_log = logging.getLogger(__name__)
 
 
 class NotFoundError(Exception):
@@ -157,12 +152,35 @@ class Api:
         )
         await _answer(call)
 
+    async def secret(self, namespace: str, name: str) -> Mapping[str, str]:
+        """The data of a Secret, base64; NotFoundError where there is none."""
+        call = self._core.read_namespaced_secret(name, namespace, _request_timeout=TIMEOUT)
+        return dict((await _answer(call)).data or {})
+
     async def post_event(self, namespace: str, body: dict[str, Any]) -> None:
         """Create a Kubernetes Event."""
         # The client takes a mapping as well, which its signature does not say.
         event: Any = body
         call = self._core.create_namespaced_event(namespace, event, _request_timeout=TIMEOUT)
-        await _answer(call)
+        try:
+            await _answer(call)
+        except NotFoundError:
+            raise UnavailableError(f"there is no namespace {namespace}") from None
+
+    async def count_event(self, namespace: str, name: str, count: int, last: str) -> None:
+        """Set the count and the last time of an Event; NotThereError where it is gone."""
+        # A JSON patch, as the client names its media type by the body.
+        patch: Any = [
+            {"op": "replace", "path": "/count", "value": count},
+            {"op": "replace", "path": "/lastTimestamp", "value": last},
+        ]
+        call = self._core.patch_namespaced_event(
+            name, namespace, patch, _content_type=_JSON_PATCH, _request_timeout=TIMEOUT
+        )
+        try:
+            await _answer(call)
+        except NotFoundError:
+            raise NotThereError(name) from None
 
 
 class KubernetesStore:
@@ -170,6 +188,7 @@ class KubernetesStore:
 
     def __init__(self, api: Api) -> None:
         self._api = api
+        self._events = EventRecorder(api)
 
     async def get(self, namespace: str, name: str) -> Object | None:
         """The object as it is now, or None."""
@@ -229,36 +248,4 @@ class KubernetesStore:
     async def tell(self, seen: Object, events: Sequence[Event]) -> None:
         """Post Kubernetes Events about the object; never fails."""
         for event in events:
-            try:
-                await self._api.post_event(seen["metadata"]["namespace"], event_body(seen, event))
-            except (UnavailableError, ConflictError, NotFoundError) as error:
-                _log.warning("event %s was not posted: %s", event.reason, error)
-
-
-def event_body(seen: Object, event: Event) -> dict[str, Any]:
-    """The Kubernetes Event about an experiment."""
-    metadata = seen["metadata"]
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    return {
-        "apiVersion": "v1",
-        "kind": "Event",
-        "metadata": {
-            "name": f"{metadata['name'][:200]}.{uuid.uuid4().hex[:16]}",
-            "namespace": metadata["namespace"],
-        },
-        "involvedObject": {
-            "apiVersion": f"{GROUP}/{VERSION}",
-            "kind": KIND,
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "uid": metadata["uid"],
-            "resourceVersion": metadata["resourceVersion"],
-        },
-        "reason": str(event.reason),
-        "message": event.message[:1000],
-        "type": "Warning" if event.warning else "Normal",
-        "source": {"component": COMPONENT},
-        "firstTimestamp": now,
-        "lastTimestamp": now,
-        "count": 1,
-    }
+            await self._events.post(seen, event)

@@ -48,6 +48,12 @@ class Telemetry:
             "Experiments that went back to the champion.",
             registry=self.registry,
         )
+        self._alerts = Counter(
+            "modelexperiment_alert_deliveries",
+            "Attempts to deliver alerts, by kind of receiver.",
+            ["receiver", "result"],
+            registry=self.registry,
+        )
 
     @contextmanager
     def reconcile(self) -> Iterator[None]:
@@ -67,6 +73,10 @@ class Telemetry:
     def error(self, reason: str) -> None:
         """Count a failure."""
         self._errors.labels(reason).inc()
+
+    def alert(self, kind: str, delivered: bool) -> None:
+        """Count an attempt to deliver alerts to a kind of receiver."""
+        self._alerts.labels(kind, "delivered" if delivered else "failed").inc()
 
     def observe(self, key: object, status: ExperimentStatus) -> None:
         """Take an experiment's phase in."""

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 
 from modelexperiment.controller.counters import CounterReader
 from modelexperiment.core import lifecycle
+from modelexperiment.core.addresses import same_address
+from modelexperiment.core.alerting import refused_receiver
 from modelexperiment.core.manifest import Experiment, ManifestError, parse_experiment
 from modelexperiment.core.measures import guardrail_query
 from modelexperiment.core.snapshot import Counted, Problem, Reading, Snapshot
@@ -45,7 +47,10 @@ class Gatherer:
         """See the world; the metrics only if a poll is due."""
         now = datetime.now(UTC)
         generation = int(seen["metadata"]["generation"])
+        alerts_refused = refused_receiver(experiment.spec, self.settings.alerts_allowed_urls)
         refused = unsupported(experiment.spec)
+        if not status.phase.started:
+            refused = refused or alerts_refused
         if refused and not status.phase.started:
             # Nothing can be read for a spec that is not understood whole.
             return Snapshot(now=now, generation=generation, route=refused, unsupported=refused)
@@ -63,6 +68,7 @@ class Gatherer:
             generation=generation,
             route=route,
             unsupported=refused,
+            alerts_refused=alerts_refused,
             holder=holder,
             counted=counted,
             readings=readings,
@@ -83,7 +89,8 @@ class Gatherer:
         url = wanted.url.rstrip("/") if wanted else own
         if not url:
             raise QueryError("the operator has no Prometheus: set PROMETHEUS_URL")
-        if url != own and url not in self.settings.prometheus_allowed_urls:
+        allowed = (own, *self.settings.prometheus_allowed_urls)
+        if not any(same_address(url, entry) for entry in allowed):
             raise QueryError(
                 f"spec.prometheus.url: {url} is not allowed by the operator's "
                 "PROMETHEUS_ALLOWED_URLS"

@@ -38,7 +38,7 @@ class Watched:
         return [key for key, route in self.routes.items() if route == virtual_service]
 
 
-def build_registry(queue: DueQueue, watched: Watched) -> kopf.OperatorRegistry:
+def build_registry(queue: DueQueue[Key], watched: Watched) -> kopf.OperatorRegistry:
     """The handlers, as a registry that kopf runs."""
     registry = kopf.OperatorRegistry()
 

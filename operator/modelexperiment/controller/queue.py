@@ -11,8 +11,8 @@ import contextlib
 import heapq
 import itertools
 import logging
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Generic, NamedTuple, TypeVar
 
 _log = logging.getLogger(__name__)
 
@@ -27,26 +27,27 @@ class Key(NamedTuple):
         return f"{self.namespace}/{self.name}"
 
 
-Work = Callable[[Key], Awaitable[float | None]]
-"""Works on an experiment; gives the seconds after which to do so again, None for not at all."""
+K = TypeVar("K", bound=Hashable)
+Work = Callable[[K], Awaitable[float | None]]
+"""Works on a key; gives the seconds after which to do so again, None for not at all."""
 
 
-class DueQueue:
+class DueQueue(Generic[K]):
     """Calls `work` for each key when it is due, never twice at once for one key."""
 
-    def __init__(self, work: Work, workers: int) -> None:
+    def __init__(self, work: Work[K], workers: int) -> None:
         self._work = work
         self._workers = workers
-        self._due: dict[Key, float] = {}
-        self._heap: list[tuple[float, int, Key]] = []
+        self._due: dict[K, float] = {}
+        self._heap: list[tuple[float, int, K]] = []
         self._order = itertools.count()
-        self._busy: set[Key] = set()
-        self._parked: dict[Key, float] = {}
+        self._busy: set[K] = set()
+        self._parked: dict[K, float] = {}
         self._wakeup = asyncio.Event()
         self.beat = 0.0
         """Loop time at which the queue last moved, for the liveness probe."""
 
-    def add(self, key: Key, delay: float = 0.0) -> None:
+    def add(self, key: K, delay: float = 0.0) -> None:
         """Let a key be due after `delay` seconds, or before, if it is already."""
         due = asyncio.get_running_loop().time() + delay
         if due < self._due.get(key, float("inf")):
@@ -54,7 +55,7 @@ class DueQueue:
             heapq.heappush(self._heap, (due, next(self._order), key))
             self._wakeup.set()
 
-    def forget(self, key: Key) -> None:
+    def forget(self, key: K) -> None:
         """Drop a key that is gone."""
         self._due.pop(key, None)
 
@@ -87,7 +88,7 @@ class DueQueue:
             if delay is not None:
                 self.add(key, delay)
 
-    def _release(self, key: Key) -> None:
+    def _release(self, key: K) -> None:
         """Let a key be worked on again, and queue it if it became due meanwhile."""
         self._busy.discard(key)
         due = self._parked.pop(key, None)
@@ -95,7 +96,7 @@ class DueQueue:
             heapq.heappush(self._heap, (due, next(self._order), key))
             self._wakeup.set()
 
-    async def _next(self) -> Key:
+    async def _next(self) -> K:
         loop = asyncio.get_running_loop()
         while True:
             key = self._take(loop.time())
@@ -109,7 +110,7 @@ class DueQueue:
     def _wait(self, now: float) -> float:
         return self._heap[0][0] - now if self._heap else 1.0
 
-    def _take(self, now: float) -> Key | None:
+    def _take(self, now: float) -> K | None:
         """The next key that is due and that nobody works on."""
         while self._heap and self._heap[0][0] <= now:
             due, _, key = heapq.heappop(self._heap)

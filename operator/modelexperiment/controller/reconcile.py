@@ -15,12 +15,15 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import ValidationError
 
+from modelexperiment.controller.alerting import Courier
 from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.queue import Key
+from modelexperiment.core import alerting
 from modelexperiment.core import plan as planning
 from modelexperiment.core.events import Event, Reason
 from modelexperiment.core.manifest import Experiment, ManifestError, parse_experiment
@@ -66,6 +69,7 @@ class Reconciler:
     router: TrafficRouter
     gatherer: Gatherer
     telemetry: Observer
+    courier: Courier
     _paces: dict[Key, _Pace] = field(default_factory=dict)
 
     async def __call__(self, key: Key) -> float | None:
@@ -87,6 +91,7 @@ class Reconciler:
         pace.failures = 0
         if delay is None:
             del self._paces[key]
+            self.courier.forget(key)
             self.telemetry.forget(key)
         return delay
 
@@ -118,8 +123,11 @@ class Reconciler:
             await self._write(seen, before, plan.status, plan.events)
             return 0.0
         plan, failed = await self._route(experiment, plan, snapshot)
+        reports = self.courier.reports(key)
+        plan = alerting.with_alerts(experiment.spec, before, plan, snapshot, reports)
         await self._write(seen, before, plan.status, plan.events)
         pace.rollback = None
+        self.courier.take(key, alerting.receivers(experiment.spec), plan.status.memory.alerts)
         self.telemetry.observe(key, plan.status)
         if failed:
             return RETRY
@@ -198,6 +206,17 @@ class Reconciler:
             self._log_events(seen, (event,))
             await self.store.tell(seen, [event])
         await self.store.remove_finalizer(seen)
+        self._say_goodbye(seen)
+
+    def _say_goodbye(self, seen: Object) -> None:
+        """Let whoever was told of an alert hear that its experiment is gone."""
+        try:
+            experiment, status = parse_experiment(seen), _status_of(seen)
+        except (ManifestError, UnavailableError):
+            return
+        left = alerting.ended(status.memory.alerts, datetime.now(UTC))
+        to = alerting.receivers(experiment.spec)
+        self.courier.part(Key(experiment.namespace, experiment.name), to, left)
 
     async def _restore(self, seen: Object, original: Any) -> Problem | None:
         try:

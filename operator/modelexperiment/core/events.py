@@ -24,6 +24,7 @@ class Reason(StrEnum):
     COUNTER_RESET = "CounterReset"
     ROUTE_RESTORED = "RouteRestored"
     ROUTE_CORRECTED = "RouteCorrected"
+    ALERT_NOT_DELIVERED = "AlertNotDelivered"
 
 
 _WARNINGS = {
@@ -33,6 +34,7 @@ _WARNINGS = {
     Reason.CONFIG_INVALID,
     Reason.COUNTER_RESET,
     Reason.ROUTE_CORRECTED,
+    Reason.ALERT_NOT_DELIVERED,
 }
 
 

@@ -88,6 +88,8 @@ class Snapshot:
     route: RouteSeen | Problem
     unsupported: Problem | None = None
     """What the spec asks for and this version of the operator can't do."""
+    alerts_refused: Problem | None = None
+    """A receiver of alerts that the platform does not allow."""
     holder: str | None = None
     """Another experiment that holds the same route."""
     counted: Counted | Problem | None = None

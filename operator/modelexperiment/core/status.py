@@ -12,6 +12,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PlainSerializer
 
+from modelexperiment.core.alert_records import AlertRecord
 from modelexperiment.core.entries import ArmEstimate as ArmEstimate
 from modelexperiment.core.entries import Interval as Interval
 from modelexperiment.core.entries import MetricAnalysis as MetricAnalysis
@@ -97,8 +98,8 @@ class Condition(Part):
     """As metav1.Condition: one aspect of the experiment's health or progress."""
 
     type: str
-    """RoutesReady, MetricsReady, GuardrailsHealthy, SampleRatioHealthy, VerdictReached or
-    Complete."""
+    """RoutesReady, MetricsReady, GuardrailsHealthy, SampleRatioHealthy, VerdictReached,
+    Complete or, with spec.alerts, AlertsDelivered."""
     status: ConditionStatus
     """True, False or Unknown."""
     reason: str
@@ -237,6 +238,8 @@ class Memory(Part):
     """State of the sample ratio check."""
     ratio_split: list[RoutedArm] = []
     """The split that the sample ratio check counts against."""
+    alerts: list[AlertRecord] = []
+    """Alerts that go on, or that somebody has still to be told of."""
 
 
 class ExperimentStatus(Part):

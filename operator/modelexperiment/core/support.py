@@ -23,7 +23,6 @@ def _unsupported_fields(spec: ExperimentSpec) -> list[str]:
         "spec.assignment": spec.assignment,
         "spec.shadow": spec.shadow,
         "spec.tracking": spec.tracking,
-        "spec.alerts": spec.alerts,
     }
     found = [field for field, value in fields.items() if value]
     found += [

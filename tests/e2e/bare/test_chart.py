@@ -93,6 +93,7 @@ SERVING = unnamed(
     "virtualservices patch",
     "destinationrules list",
     "events create",
+    "events patch",
 )
 DISCOVERY = unnamed("customresourcedefinitions list", "customresourcedefinitions watch")
 LEASE = unnamed("leases create") | {

@@ -14,7 +14,14 @@ from modelexperiment.core.spec.analysis import (
     TimeoutAction,
     Unit,
 )
-from modelexperiment.core.spec.experiment import Alert, ExperimentSpec, Shadow, Tracking
+from modelexperiment.core.spec.experiment import (
+    Alert,
+    Endpoint,
+    ExperimentSpec,
+    SecretKey,
+    Shadow,
+    Tracking,
+)
 from modelexperiment.core.spec.metrics import (
     Effect,
     Goal,
@@ -37,6 +44,7 @@ __all__ = [
     "Assignment",
     "Correction",
     "Effect",
+    "Endpoint",
     "ExperimentSpec",
     "GatewayApiRoute",
     "Goal",
@@ -54,6 +62,7 @@ __all__ = [
     "Role",
     "Rollout",
     "Route",
+    "SecretKey",
     "Segment",
     "Shadow",
     "TimeoutAction",

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from modelexperiment.core.fields import Model, ModelVersion, Query, Rule, Url, exactly_one
+from modelexperiment.core.fields import (
+    Model,
+    ModelVersion,
+    ObjectName,
+    Query,
+    Rule,
+    Url,
+    exactly_one,
+)
 from modelexperiment.core.spec.analysis import Analysis, Rollout, Segment, Unit
 from modelexperiment.core.spec.metrics import Guardrail, Metric, Prometheus, Role
 from modelexperiment.core.spec.routing import Arm, Assignment, Route
@@ -46,9 +54,9 @@ class Tracking(Model):
 class SecretKey(Model):
     """A key of a Secret in the experiment's namespace."""
 
-    name: Annotated[str, Field(min_length=1, max_length=253)]
+    name: ObjectName
     """The Secret's name."""
-    key: Annotated[str, Field(min_length=1, max_length=253)] = "url"
+    key: Annotated[str, StringConstraints(pattern=r"^[-._a-zA-Z0-9]+$", max_length=253)] = "url"
     """The key in it."""
 
 
@@ -67,7 +75,7 @@ class Alert(Model):
     """Where breaches and verdicts are announced."""
 
     alertmanager: Endpoint | None = None
-    """An Alertmanager (v2 API)."""
+    """An Alertmanager's base address; /api/v2/alerts is added to it."""
     slack: Endpoint | None = None
     """A Slack-compatible webhook."""
     webhook: Endpoint | None = None
