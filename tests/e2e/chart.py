@@ -36,6 +36,12 @@ def install(cluster: Cluster) -> None:
     cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
 
 
+def upgrade(cluster: Cluster, *settings: str) -> None:
+    """`helm upgrade` with these settings beside those that there are."""
+    flags = [part for setting in settings for part in ("--set", setting)]
+    cluster.helm("upgrade", RELEASE, str(CHART), "-n", NAMESPACE, "--reuse-values", *flags)
+
+
 def environment(cluster: Cluster) -> dict[str, str]:
     """The environment that the chart's Deployment gives the operator's container."""
     found = json.loads(cluster.kubectl("get", "deployment", RELEASE, "-n", NAMESPACE, "-o", "json"))

@@ -64,6 +64,12 @@ class OperatorProcess:
                 stderr=log,
             )
 
+    def change(self, **environment: str) -> dict[str, str]:
+        """Change the environment of the next start; gives the one that there was."""
+        before = dict(self._environment)
+        self._environment.update(environment)
+        return before
+
     def signal(self, number: int) -> None:
         """Send a signal."""
         assert self._process is not None

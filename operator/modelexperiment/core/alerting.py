@@ -109,7 +109,7 @@ def with_alerts(
     status = plan.status.model_copy(
         update={
             "memory": plan.status.memory.model_copy(update={"alerts": records}),
-            "conditions": _with_condition(plan.status, to, reports, snapshot),
+            "conditions": _with_condition(plan.status, records, to, reports, snapshot),
         }
     )
     return replace(plan, status=status, events=(*plan.events, *_lost(before, status)))
@@ -252,19 +252,28 @@ def _false_for(found: Condition | None, patience: timedelta, now: datetime) -> b
 
 
 def _with_condition(
-    status: ExperimentStatus, to: Sequence[Receiver], reports: Reports, snapshot: Snapshot
+    status: ExperimentStatus,
+    records: Sequence[AlertRecord],
+    to: Sequence[Receiver],
+    reports: Reports,
+    snapshot: Snapshot,
 ) -> list[Condition]:
     """The conditions with AlertsDelivered, which is there as long as the spec has receivers."""
     type_, now = ConditionType.ALERTS_DELIVERED, snapshot.now
     if not to:
         return [c for c in status.conditions if c.type != type_]
     failing = [(r.where, p) for r in to if (p := reports.get(r.id, Report()).problem)]
+    old = status.condition(type_)
+    waiting = any(record.outstanding(r.id) for record in records for r in to)
     if snapshot.alerts_refused:
         problem = snapshot.alerts_refused
         found = condition(type_, False, problem.reason, problem.message, now)
     elif failing:
         message = f"{failing[0][0]}: {failing[0][1]}; it is tried again without end"
         found = condition(type_, False, "NotDelivered", message, now)
+    elif waiting and old and old.reason == "NotDelivered":
+        # What an operator that has just started has not tried yet is not known to be well.
+        found = old
     else:
         message = "no receiver has failed; alerts are delivered as they come"
         found = condition(type_, True, "Delivering", message, now)
