@@ -2,13 +2,15 @@
 
 The resource is declared once, in operator/modelexperiment/core/{spec,status}. Derived from it are
 the CustomResourceDefinition (crds/), its copy in the Helm chart, and docs/reference.md; from the
-chart, in turn, manifests/install.yaml. Helm is the one of localcluster's cache: where it is not
-built, the manifests are left as they are, and that is said.
+chart, in turn, manifests/install.yaml. docs/alert.schema.json is derived from core/notices.py. Helm
+is the one of localcluster's cache: where it is not built, the manifests are left as they are, and
+that is said.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +28,7 @@ from reference import render_reference  # noqa: E402
 
 from localcluster import ClusterError, catalog  # noqa: E402
 from modelexperiment.core import crd  # noqa: E402
+from modelexperiment.core.notices import webhook_schema  # noqa: E402
 
 CHART = ROOT / "helm" / "modelexperiment"
 NAMESPACE = "modelexperiment-system"
@@ -104,6 +107,7 @@ DERIVED = (
     Derived("crds/modelexperiments.yaml", crd.render),
     Derived("helm/modelexperiment/templates/crd.yaml", chart_crd),
     Derived("docs/reference.md", lambda: render_reference(crd.build_crd())),
+    Derived("docs/alert.schema.json", lambda: json.dumps(webhook_schema(), indent=2) + "\n"),
 )
 # In this order: the manifest is rendered from the chart, the CRD's template in it included.
 FROM_CHART = (Derived("manifests/install.yaml", install_manifest),)

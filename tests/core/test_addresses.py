@@ -81,6 +81,7 @@ def test_literal_addresses_are_hosts() -> None:
 def test_the_same_address_written_otherwise() -> None:
     assert same_address("http://prometheus:80/", "http://Prometheus")
     assert not same_address("http://prometheus/a", "http://prometheus")
+    assert not same_address("http://prometheus?x=1", "http://prometheus")
     assert not same_address("no url", "no url")
 
 

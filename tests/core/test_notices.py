@@ -12,6 +12,7 @@ from modelexperiment.core.notices import (
     alertmanager_body,
     slack_body,
     webhook_body,
+    webhook_schema,
 )
 from tests.core.builders import START
 
@@ -49,6 +50,15 @@ def test_a_webhook_gets_everything_by_name() -> None:
     }
     over = webhook_body(notice(OVER))
     assert (over["status"], over["endsAt"]) == ("resolved", "2026-03-01T12:07:00.000Z")
+
+
+def test_the_schema_names_what_the_body_has() -> None:
+    schema = webhook_schema()
+
+    assert schema["properties"].keys() == webhook_body(notice()).keys()
+    assert set(schema["required"]) == schema["properties"].keys()
+    assert "additionalProperties" not in str(schema["$defs"]["ExperimentName"])
+    assert all("description" in field for field in schema["properties"].values())
 
 
 def test_one_occurrence_has_one_id_and_each_state_of_it_one_key() -> None:

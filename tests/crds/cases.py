@@ -243,6 +243,11 @@ REFUSED = {
         "should match",
         {"prometheus": {"url": "http://user:secret@prometheus"}},
     ),
+    "a Secret of another namespace": Refused(
+        "spec.alerts[0].slack.secretRef.name",
+        "should match",
+        {"alerts": [{"slack": {"secretRef": {"name": "../../other/secrets/chat"}}}]},
+    ),
     "an alert to nobody": Refused(
         "spec.alerts[0].slack",
         "exactly one of url, secretRef must be set",

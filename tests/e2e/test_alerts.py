@@ -11,6 +11,7 @@ from urllib.request import urlopen
 import pytest
 
 from localcluster import Cluster
+from modelexperiment.core.notices import WebhookBody
 from tests.e2e import chart
 from tests.e2e.lab import Lab, OperatorProcess, Traffic, eventually
 from tests.e2e.receivers import Receiver
@@ -48,10 +49,10 @@ def allowed(
     receivers: dict[str, Receiver],
     alertmanager: str,
 ) -> Iterator[None]:
-    """The session's operator, upgraded to call these receivers and to read one Secret."""
+    """The session's operator, upgraded to call these receivers and to read Secrets by two names."""
     urls = [alertmanager, METADATA, *(receiver.url for receiver in receivers.values())]
     chart.upgrade(cluster, f"alerts.allowedUrls={{{','.join(urls)}}}", "alerts.timeout=2s")
-    chart.upgrade(cluster, "alerts.secretNames={chat}")
+    chart.upgrade(cluster, "alerts.secretNames={chat,elsewhere}")
     operator.stop()
     before = operator.change(**chart.environment(cluster))
     operator.start()
@@ -126,6 +127,7 @@ def test_a_rollback_is_told_once_and_so_is_its_end(
         "model_version": "v2",
     }
     assert "guardrail errors broke for v2" in alert["annotations"]["summary"]
+    WebhookBody.model_validate(body)
     resolved = told(webhook, lab)[1]
     assert (body["version"], body["status"], body["endsAt"]) == ("1", "firing", None)
     assert (resolved["status"], resolved["id"]) == ("resolved", body["id"])
@@ -191,12 +193,14 @@ def test_nothing_leads_to_an_address_that_is_not_allowed(
     lab.cluster.kubectl("create", "namespace", other)
     secret(lab, "elsewhere", f"{slack.url}/hunter2", other)
     secret(lab, "chat", f"http://127.0.0.1:1{PATH}")
+    secret(lab, "locked", f"{slack.url}/hunter2")
     to = [
         {"webhook": {"url": redirecting.url}},
         {"webhook": {"url": f"{METADATA}/latest/meta-data"}},
         {"webhook": {"secretRef": {"name": "chat"}}},
         {"webhook": {"secretRef": {"name": "elsewhere"}}},
         {"webhook": {"secretRef": {"name": "chat", "key": "nope"}}},
+        {"webhook": {"secretRef": {"name": "locked"}}},
     ]
     since = len(operator.log)
     lab.apply(lab.experiment(guardrails=[BROKEN], alerts=to))
@@ -206,8 +210,10 @@ def test_nothing_leads_to_an_address_that_is_not_allowed(
         "spec.alerts[1].webhook: alerts are not delivered: its name leads to an address that is "
         "link-local",
         "spec.alerts[2].webhook: alerts are not delivered: its address is not allowed by",
-        "spec.alerts[3].webhook: alerts are not delivered: the Secret elsewhere can't be read",
+        "spec.alerts[3].webhook: alerts are not delivered: there is no Secret elsewhere",
         "spec.alerts[4].webhook: alerts are not delivered: the Secret chat has no key nope",
+        "spec.alerts[5].webhook: alerts are not delivered: the Secret locked can't be read: API "
+        "server: 403",
     ]
     for line in wanted:
         eventually(lambda line=line: line in operator.log[since:], line)

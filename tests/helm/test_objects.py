@@ -85,6 +85,19 @@ def test_rights_for_all_namespaces(render: Render) -> None:
     assert set(rights([role])) == LEASE
 
 
+def test_secrets_are_read_by_name_where_the_platform_says_so(render: Render) -> None:
+    def rules(names: list[str]) -> list[Document]:
+        documents = render(watchNamespaces=["fraud"], alerts={"secretNames": names})
+        role = next(d for d in of_kind(documents, "Role") if d["metadata"]["namespace"] == "fraud")
+        return [rule for rule in role["rules"] if rule["resources"] == ["secrets"]]
+
+    assert rules([]) == []
+    (named,) = rules(["chat", "pager"])
+    assert (named["verbs"], named["resourceNames"]) == (["get"], ["chat", "pager"])
+    (every,) = rules(["*"])
+    assert (every["verbs"], "resourceNames" in every) == (["get"], False)
+
+
 def test_rights_for_some_namespaces(render: Render) -> None:
     documents = render(watchNamespaces=["fraud", "flights"])
 

@@ -89,13 +89,12 @@ class Gatherer:
         url = wanted.url.rstrip("/") if wanted else own
         if not url:
             raise QueryError("the operator has no Prometheus: set PROMETHEUS_URL")
-        allowed = (own, *self.settings.prometheus_allowed_urls)
-        if not any(same_address(url, entry) for entry in allowed):
-            raise QueryError(
-                f"spec.prometheus.url: {url} is not allowed by the operator's "
-                "PROMETHEUS_ALLOWED_URLS"
-            )
-        return url
+        for entry in (own, *self.settings.prometheus_allowed_urls):
+            if url == entry or same_address(url, entry):
+                return entry
+        raise QueryError(
+            f"spec.prometheus.url: {url} is not allowed by the operator's PROMETHEUS_ALLOWED_URLS"
+        )
 
     async def _poll(
         self, experiment: Experiment, status: ExperimentStatus, refused: Problem | None

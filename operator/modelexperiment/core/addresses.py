@@ -32,6 +32,7 @@ class Address:
     port: int
     path: str
     """Without a slash at its end."""
+    query: str = ""
 
 
 def parse_address(text: str) -> Address:
@@ -49,7 +50,9 @@ def parse_address(text: str) -> Address:
     segments = unquote(unquote(parts.path)).split("/")
     if {".", ".."} & set(segments):
         raise ValueError("must have no . or .. in its path")
-    return Address(parts.scheme, host, parts.port or _PORTS[parts.scheme], parts.path.rstrip("/"))
+    return Address(
+        parts.scheme, host, parts.port or _PORTS[parts.scheme], parts.path.rstrip("/"), parts.query
+    )
 
 
 def same_address(one: str, other: str) -> bool:

@@ -63,7 +63,7 @@ class ExperimentName(Model):
 class WebhookBody(Model):
     """What a webhook of spec.alerts is sent, by POST, as application/json."""
 
-    version: Literal["1"] = "1"
+    version: Literal["1"]
     """Of this form. Fields may be added to it; another meaning is another version."""
     id: str
     """Of this occurrence of the alert, in `firing` and `resolved` alike. A delivery that was in
@@ -88,11 +88,20 @@ class WebhookBody(Model):
     """When it was well again; null as long as it is not."""
 
 
+def webhook_schema() -> dict[str, Any]:
+    """The JSON schema of a webhook's body. A reader must expect further fields."""
+    schema = WebhookBody.model_json_schema(by_alias=True, mode="serialization")
+    for part in (schema, *schema["$defs"].values()):
+        part.pop("additionalProperties", None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
 def webhook_body(notice: Notice) -> dict[str, Any]:
     """The body for a generic webhook."""
     record = notice.record
     body = WebhookBody.model_validate(
         {
+            "version": "1",
             "id": notice.id,
             "status": record.state,
             "alert": record.name,
