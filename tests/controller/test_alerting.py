@@ -188,6 +188,7 @@ def test_a_receiver_that_is_gone_from_the_spec_hears_no_more(
         await world.until(lambda: world.observer.deliveries)
         world.to = []
         world.take()
+        await asyncio.sleep(0.05)
         world.alerter.problem = ""
         await asyncio.sleep(0.05)
 

@@ -66,6 +66,7 @@ def test_without_entries_nothing_is_allowed() -> None:
         "http://0251.0376.0251.0376/",
         "http://999.1.1.1/",
         "http://host:99999/",
+        "http://host:0/",
     ],
 )
 def test_a_number_in_place_of_a_host_is_refused(url: str) -> None:

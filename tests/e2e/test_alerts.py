@@ -54,7 +54,7 @@ def allowed(
     chart.upgrade(cluster, f"alerts.allowedUrls={{{','.join(urls)}}}", "alerts.timeout=2s")
     chart.upgrade(cluster, "alerts.secretNames={chat,elsewhere}")
     operator.stop()
-    before = operator.change(**chart.environment(cluster))
+    before = operator.change(**chart.environment(cluster), LOG_LEVEL="debug")
     operator.start()
     yield
     operator.stop()

@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+from yarl import URL
 
 from modelexperiment.adapters.kubernetes import Api, NotFoundError
 from modelexperiment.core.addresses import forbidden, is_allowed, parse_address
@@ -80,11 +81,11 @@ class HttpAlerter:
         url = await self._address(receiver, namespace)
         if receiver.kind == "alertmanager":
             body = alertmanager_body(notices, datetime.now(UTC))
-            await self._post(f"{url.rstrip('/')}/api/v2/alerts", body, {})
+            await self._post(URL(url) / "api" / "v2" / "alerts", body, {})
             return
         make = slack_body if receiver.kind == "slack" else webhook_body
         for notice in notices:
-            await self._post(url, make(notice), {"Idempotency-Key": notice.idempotency_key})
+            await self._post(URL(url), make(notice), {"Idempotency-Key": notice.idempotency_key})
 
     async def _address(self, receiver: Receiver, namespace: str) -> str:
         endpoint = receiver.endpoint
@@ -101,7 +102,7 @@ class HttpAlerter:
             raise UnavailableError(f"its address {why}")
         return url
 
-    async def _post(self, url: str, body: Any, headers: dict[str, str]) -> None:
+    async def _post(self, url: URL, body: Any, headers: dict[str, str]) -> None:
         try:
             async with self._session.post(
                 url, json=body, headers=headers, allow_redirects=False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -74,7 +74,8 @@ class Courier:
         self._alerter = alerter
         self._telemetry = telemetry
         self._wake = wake
-        self._errands: dict[Lane, _Errand] = {}
+        self._errands: dict[Key, dict[str, _Errand]] = {}
+        self._last: dict[Lane, _Errand] = {}
         self._queue: DueQueue[Lane] = DueQueue(self._work, WORKERS)
 
     async def run(self) -> None:
@@ -83,23 +84,17 @@ class Courier:
 
     def reports(self, key: Key) -> Reports:
         """What has become of an experiment's deliveries since the process started."""
-        return {
-            lane.receiver: Report(dict(errand.told), errand.problem)
-            for lane, errand in self._errands.items()
-            if lane.experiment == key and not lane.last
-        }
+        errands = self._errands.get(key, {})
+        return {id_: Report(dict(e.told), e.problem) for id_, e in errands.items()}
 
-    def take(self, key: Key, to: Iterable[Receiver], records: Sequence[AlertRecord]) -> None:
+    def take(self, key: Key, to: Sequence[Receiver], records: Sequence[AlertRecord]) -> None:
         """Take over what the status says now; returns at once."""
-        wanted = {Lane(key, receiver.id): receiver for receiver in to}
-        for lane in self._of(key) - wanted.keys():
-            del self._errands[lane]
-        for lane, receiver in wanted.items():
-            errand = self._errands.setdefault(lane, _Errand(receiver))
-            self._hand_over(lane, errand, receiver, records)
-
-    def _of(self, key: Key) -> set[Lane]:
-        return {lane for lane in self._errands if lane.experiment == key and not lane.last}
+        before = self._errands.pop(key, {})
+        errands = {receiver.id: before.get(receiver.id) or _Errand(receiver) for receiver in to}
+        if errands:
+            self._errands[key] = errands
+        for receiver in to:
+            self._hand_over(Lane(key, receiver.id), errands[receiver.id], receiver, records)
 
     def _hand_over(
         self, lane: Lane, errand: _Errand, receiver: Receiver, records: Sequence[AlertRecord]
@@ -111,26 +106,30 @@ class Courier:
         if new and (errand.left() or errand.going_on()):
             self._queue.add(lane)
 
-    def part(self, key: Key, to: Iterable[Receiver], records: Sequence[AlertRecord]) -> None:
+    def part(self, key: Key, to: Sequence[Receiver], records: Sequence[AlertRecord]) -> None:
         """Take over the last there is to tell of an experiment that is gone."""
+        known = self._errands.pop(key, {})
         for receiver in to:
-            lane, last = Lane(key, receiver.id), Lane(key, receiver.id, last=True)
-            known = self._errands.get(lane, _Errand(receiver))
-            earlier = self._errands.get(last)
-            errand = _Errand(receiver, records, dict(known.told))
+            last = Lane(key, receiver.id, last=True)
+            told = known[receiver.id].told if receiver.id in known else {}
+            errand = _Errand(receiver, records, dict(told))
+            earlier = self._last.get(last)
             errand.records = [*(earlier.left() if earlier else ()), *errand.left()]
             if errand.records:
-                self._errands[last] = errand
+                self._last[last] = errand
                 self._queue.add(last)
-        self.forget(key)
 
     def forget(self, key: Key) -> None:
         """Drop what an experiment that is gone had to tell, but for the last of it."""
-        for lane in self._of(key):
-            del self._errands[lane]
+        self._errands.pop(key, None)
+
+    def _find(self, lane: Lane) -> _Errand | None:
+        if lane.last:
+            return self._last.get(lane)
+        return self._errands.get(lane.experiment, {}).get(lane.receiver)
 
     async def _work(self, lane: Lane) -> float | None:
-        errand = self._errands.get(lane)
+        errand = self._find(lane)
         if errand is None:
             return None
         news = bool(errand.left() or errand.problem)
@@ -160,7 +159,7 @@ class Courier:
         self._telemetry.alert(errand.receiver.kind, delivered=False)
         if lane.last and errand.failures >= LAST_ATTEMPTS:
             _say(logging.ERROR, lane, errand, f"the end of an alert is not delivered: {why}")
-            self._errands.pop(lane, None)
+            self._last.pop(lane, None)
             return None
         if errand.failures >= PATIENCE and errand.problem != why:
             _say(logging.WARNING, lane, errand, f"alerts are not delivered: {why}")
@@ -174,8 +173,8 @@ class Courier:
             _say(logging.INFO, lane, errand, "alerts are delivered again")
         errand.failures, errand.problem = 0, ""
         if lane.last:
-            if self._errands.get(lane) is errand:
-                del self._errands[lane]
+            if self._last.get(lane) is errand:
+                del self._last[lane]
         elif news:
             # The status is to say so, before anybody has reason to deliver it again.
             self._wake(lane.experiment)

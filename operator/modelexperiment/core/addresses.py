@@ -42,6 +42,8 @@ def parse_address(text: str) -> Address:
     parts = urlsplit(text if "://" in text else f"https://{text}")
     if parts.scheme not in _PORTS:
         raise ValueError("must begin with https:// or http://")
+    if parts.port == 0:
+        raise ValueError("must name a port from 1 up")
     host = (parts.hostname or "").rstrip(".")
     if not (_HOST.fullmatch(host) or _is_literal(host)):
         raise ValueError("must name a host")
