@@ -157,6 +157,7 @@ class Run:
             self.cluster.router,
             self.gatherer,
             self.cluster.observer,
+            self.cluster.courier,
         )
         self.shop = shop
         self.sizes: list[int] = []
