@@ -52,9 +52,9 @@ def allowed(
     """The session's operator, upgraded to call these receivers and to read Secrets by two names."""
     urls = [alertmanager, METADATA, *(receiver.url for receiver in receivers.values())]
     chart.upgrade(cluster, f"alerts.allowedUrls={{{','.join(urls)}}}", "alerts.timeout=2s")
-    chart.upgrade(cluster, "alerts.secretNames={chat,elsewhere}")
+    chart.upgrade(cluster, "alerts.secretNames={chat,elsewhere}", "log.level=debug")
     operator.stop()
-    before = operator.change(**chart.environment(cluster), LOG_LEVEL="debug")
+    before = operator.change(**chart.environment(cluster))
     operator.start()
     yield
     operator.stop()

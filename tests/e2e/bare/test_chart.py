@@ -138,10 +138,10 @@ def test_rights_in_all_namespaces(
 def test_rights_in_some_namespaces(
     cluster: Cluster, install: Install, ops: str, namespace: str
 ) -> None:
-    install(f"watchNamespaces={{{namespace}}}")
+    install(f"watchNamespaces={{{namespace}}}", "alerts.secretNames={chat}")
     account = f"system:serviceaccount:{ops}:{NAME}"
 
-    assert rights(cluster, account, namespace) == SERVING
+    assert rights(cluster, account, namespace) == SERVING | {("secrets", "get", "chat")}
     assert rights(cluster, account, ops) == LEASE
     assert rights(cluster, account, "default") == set()
     made = ("get", "clusterroles,clusterrolebindings", "-o", "name")
