@@ -26,6 +26,13 @@ def test_two_clusters_never_share_a_key() -> None:
     assert config.signing_key() != config.signing_key()
 
 
+def test_alertmanager_listens_on_loopback_and_has_no_peers() -> None:
+    argv = config.alertmanager_argv(Path("/bin/part"), DIRECTORY, 20009)
+
+    assert "--web.listen-address=127.0.0.1:20009" in argv
+    assert "--cluster.listen-address=" in argv
+
+
 def test_every_port_is_used() -> None:
     program = Path("/bin/part")
     words = " ".join(
