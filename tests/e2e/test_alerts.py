@@ -53,13 +53,18 @@ def allowed(
     urls = [alertmanager, METADATA, *(receiver.url for receiver in receivers.values())]
     chart.upgrade(cluster, f"alerts.allowedUrls={{{','.join(urls)}}}", "alerts.timeout=2s")
     chart.upgrade(cluster, "alerts.secretNames={chat,elsewhere}", "log.level=debug")
-    operator.stop()
-    before = operator.change(**chart.environment(cluster))
-    operator.start()
+    before = restarted(operator, chart.environment(cluster))
     yield
+    restarted(operator, before)
+
+
+def restarted(operator: OperatorProcess, environment: dict[str, str]) -> dict[str, str]:
+    """Restart the operator with another environment; gives the one that it had."""
     operator.stop()
-    operator.change(**before)
+    before, written = operator.change(**environment), len(operator.log)
     operator.start()
+    eventually(lambda: "leading as" in operator.log[written:], "the operator works again", 120)
+    return before
 
 
 def secret(lab: Lab, name: str, url: str, namespace: str = "") -> None:
@@ -98,10 +103,10 @@ def test_a_rollback_is_told_once_and_so_is_its_end(
     manifest = lab.experiment(guardrails=[lab.error_guardrail()], alerts=to)
     with Traffic(lab, 200):
         lab.apply(manifest)
-        lab.wait_phase("Running")
+        lab.wait_phase("Running", timeout=90)
         assert in_alertmanager(alertmanager, lab) == []
         lab.servers["v2"].failing = 0.8
-        lab.wait_phase("RolledBack")
+        lab.wait_phase("RolledBack", timeout=60)
         (alert,) = eventually(lambda: in_alertmanager(alertmanager, lab), "Alertmanager has it")
         (body,) = eventually(lambda: told(webhook, lab), "the webhook has it")
         eventually(lambda: slack.taken, "the chat has it")
@@ -114,7 +119,7 @@ def test_a_rollback_is_told_once_and_so_is_its_end(
         assert lab.condition("AlertsDelivered")["status"] == "True"
         manifest["spec"]["guardrails"][0]["max"] = 0.5
         lab.apply(manifest)
-        lab.wait_phase("Running")
+        lab.wait_phase("Running", timeout=90)
         eventually(lambda: in_alertmanager(alertmanager, lab) == [], "Alertmanager: resolved")
         eventually(lambda: len(told(webhook, lab)) == 2, "the webhook: resolved")
         eventually(lambda: lab.status()["memory"]["alerts"] == [], "nothing is left to tell")
@@ -149,13 +154,13 @@ def test_dead_slow_and_failing_receivers_delay_nothing_and_a_kill_loses_nothing(
     to = [{"webhook": {"url": receiver.url}} for receiver in (webhook, slow, gone)]
     with Traffic(lab, 200):
         lab.apply(lab.experiment(guardrails=[lab.error_guardrail()], alerts=to))
-        lab.wait_phase("Running")
+        lab.wait_phase("Running", timeout=90)
         eventually(lambda: lab.guardrail_state("errors") == "Pass", "a pass first")
         challenger.failing = 0.8
         eventually(lambda: challenger.first_failure, "a bad response")
         lab.gateway.wait_for_weights("predict", {"v1": 100}, timeout=15)
         seconds = time.time() - (challenger.first_failure or 0.0)
-        lab.wait_phase("RolledBack")
+        lab.wait_phase("RolledBack", timeout=60)
     assert seconds <= SCRAPE + POLL + 2
     found = eventually(
         lambda: (c := lab.condition("AlertsDelivered")).get("status") == "False" and c, "it is said"
@@ -204,7 +209,7 @@ def test_nothing_leads_to_an_address_that_is_not_allowed(
     ]
     since = len(operator.log)
     lab.apply(lab.experiment(guardrails=[BROKEN], alerts=to))
-    lab.wait_phase("RolledBack")
+    lab.wait_phase("RolledBack", timeout=60)
     wanted = [
         "spec.alerts[0].webhook: alerts are not delivered: answered 302, and redirects are not",
         "spec.alerts[1].webhook: alerts are not delivered: its name leads to an address that is "
