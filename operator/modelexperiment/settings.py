@@ -73,6 +73,8 @@ class Settings:
     """Default Prometheus of experiments that name none."""
     prometheus_allowed_urls: tuple[str, ...] = ()
     """Further Prometheus addresses that a manifest may name; no other is ever called."""
+    prometheus_external_url: str = ""
+    """Where people find that Prometheus, for links in the status. Default: where it is read."""
     prometheus_timeout: timedelta = timedelta(seconds=10)
     """How long one query may take."""
     prometheus_settle: timedelta = timedelta(seconds=10)
@@ -136,6 +138,7 @@ class Settings:
 
 _READERS: dict[str, Callable[[str], Any]] = {
     "prometheus_url": lambda text: text.rstrip("/"),
+    "prometheus_external_url": lambda text: text.rstrip("/"),
     "prometheus_allowed_urls": _list,
     "prometheus_workers": _positive,
     "alerts_allowed_urls": _addresses,

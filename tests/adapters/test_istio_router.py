@@ -62,9 +62,16 @@ class FakeApi:
             node: Any = changed
             for name in parents:
                 node = node[int(name) if name.isdigit() else name]
-            if operation["op"] == "test" and node[last] != operation["value"]:
+            if isinstance(node, dict):
+                last = last.replace("~1", "/")
+                found = node.get(last)
+            else:
+                found = node[last]
+            if operation["op"] == "test" and found != operation["value"]:
                 raise ConflictError("the test failed")
-            if operation["op"] == "replace":
+            if operation["op"] == "remove":
+                del node[last]
+            if operation["op"] in ("add", "replace"):
                 node[last] = operation["value"]
         self.virtual_service = changed
         return changed
@@ -213,3 +220,45 @@ def test_a_route_that_is_not_there_can_be_neither_read_nor_written_nor_restored(
         assert isinstance(found, Problem)
         assert (found.reason, found.bad_input) == (reason, True)
     assert api.patches == 0
+
+
+MARKED = Routing({"v1": 100, "v2": 0}, marker="errors broke")
+
+
+@pytest.mark.parametrize("others", [None, {"team": "risk"}])
+def test_a_rollback_leaves_its_reason_in_the_same_write_and_the_next_write_takes_it_away(
+    api: FakeApi, others: dict[str, str] | None
+) -> None:
+    assert api.virtual_service is not None
+    if others is not None:
+        api.virtual_service["metadata"]["annotations"] = dict(others)
+    router = IstioRouter(cast(Api, api))
+    asyncio.run(router.apply(EXPERIMENT, Routing({"v1": 90, "v2": 10})))
+    assert api.patches == 1
+
+    assert asyncio.run(router.apply(EXPERIMENT, MARKED)) is None
+
+    seen = read(api)
+    assert isinstance(seen, RouteSeen)
+    assert (seen.split, seen.marker) == ({"v1": 100, "v2": 0}, "errors broke")
+    assert api.patches == 2
+
+    assert asyncio.run(router.apply(EXPERIMENT, Routing({"v1": 90, "v2": 10}))) is None
+    seen = read(api)
+    assert isinstance(seen, RouteSeen)
+    assert seen.marker is None
+    assert api.virtual_service["metadata"]["annotations"] == (others or {})
+
+
+def test_annotations_that_appear_in_between_are_not_written_over(api: FakeApi) -> None:
+    def annotate() -> None:
+        assert api.virtual_service is not None
+        api.virtual_service["metadata"]["annotations"] = {"team": "risk"}
+        api.meanwhile = lambda: None
+
+    api.meanwhile = annotate
+    asyncio.run(IstioRouter(cast(Api, api)).apply(EXPERIMENT, MARKED))
+
+    assert api.virtual_service is not None
+    annotations = api.virtual_service["metadata"]["annotations"]
+    assert annotations == {"team": "risk", "experiments.mlops.dev/rolled-back": "errors broke"}

@@ -161,21 +161,24 @@ class FakeRouter:
         self.split: Split | None = {"v1": 100.0, "v2": 0.0}
         self.destinations: Any = ORIGINAL
         self.problem: Problem | None = None
+        self.marker: str | None = None
 
     async def read(self, experiment: Experiment) -> RouteSeen | Problem:
         await asyncio.sleep(0)
-        return RouteSeen(self.split, self.destinations)
+        return RouteSeen(self.split, self.destinations, self.marker)
 
     async def apply(self, experiment: Experiment, routing: Routing) -> Problem | None:
         await self.journal.write("route")
         if self.problem is None:
             self.split, self.destinations = routing.split, {"route": list(routing.split)}
+            self.marker = routing.marker
         return self.problem
 
     async def restore(self, experiment: Experiment, original: Any) -> Problem | None:
         await self.journal.write("restore")
         if self.problem is None:
             self.split, self.destinations = {"v1": 100.0, "v2": 0.0}, original
+            self.marker = None
         return self.problem
 
 

@@ -263,6 +263,75 @@ def test_a_rollback_that_no_status_tells_of_yet_is_not_undone_by_the_breach_bein
     assert cluster.store.told() == ["GuardrailBreached", "RolledBack"]
 
 
+def test_a_kill_between_route_and_status_does_not_undo_a_rollback(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.production.errors["v2"] = 0.5
+    cluster.journal.before = failing("status", Crash())
+    with pytest.raises(Crash):
+        cluster.poll()
+    assert cluster.router.split == CHAMPION
+    assert cluster.store.status().phase is Phase.RUNNING
+    # Nobody is sent to the challenger any more, so it makes no errors any more.
+    cluster.production.errors["v2"] = 0.0
+    cluster.operator = cluster.new_operator()
+
+    cluster.poll()
+
+    status = cluster.store.status()
+    assert status.phase is Phase.ROLLED_BACK
+    assert cluster.router.split == CHAMPION
+    assert status.decision is not None
+    assert "guardrail errors broke for v2: 0.5 is over the limit of 0.02" in status.decision.reason
+    (breach,) = [g.breach for g in status.guardrails]
+    assert breach is not None
+    assert (breach.value, breach.limit, breach.query) == (0.5, 0.02, 'errors{version="v2"}')
+    assert cluster.store.told() == ["RolledBack"]
+    cluster.journal.clear()
+    for _ in range(3):
+        cluster.poll()
+    assert cluster.journal == []
+
+
+@pytest.mark.parametrize("marker", ["nonsense", "{}", '{"run":"fraud/fraud-v2/2020"}'])
+def test_what_an_older_run_or_somebody_else_left_in_the_route_ends_nothing(
+    make: MakeCluster, marker: str
+) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.router.marker = marker
+
+    cluster.poll()
+
+    assert cluster.store.status().phase is Phase.RUNNING
+
+
+def test_a_run_after_a_rollback_is_not_ended_by_its_marker(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.production.errors["v2"] = 0.5
+    cluster.poll()
+    cluster.production.errors["v2"] = 0.0
+    cluster.store.edit(KEY, traffic=_traffic(90, 10))
+    for _ in range(3):
+        cluster.poll()
+
+    assert cluster.store.status().phase is Phase.RUNNING
+    assert cluster.router.split == {"v1": 90, "v2": 10}
+    assert cluster.router.marker is None
+
+
+def test_a_rollback_that_can_not_be_told_is_tried_again_every_second(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.production.errors["v2"] = 0.5
+    cluster.journal.before = failing("status", UnavailableError("API server: 500"), times=9)
+
+    delays = [cluster.poll()] + [cluster.reconcile() for _ in range(8)]
+
+    assert delays == [1] * 9
+
+
 FAILURES = [
     pytest.param(None, Problem("WriteConflict", "changed 5 times", bad_input=False), id="problem"),
     pytest.param(UnavailableError("API server: 500"), None, id="outage"),
@@ -346,7 +415,7 @@ def test_an_outage_of_the_api_server_is_waited_out_longer_and_longer(
     with caplog.at_level(logging.WARNING):
         delays = [cluster.poll() for _ in range(7)]
 
-    assert delays == [2, 4, 8, 16, 30, 30, 30]
+    assert delays == [2, 4, 8, 10, 10, 10, 10]
     assert cluster.observer.failures == ["unavailable"] * 7
     assert caplog.records[0].getMessage() == "fraud/fraud-v2: API server: 500"
 
@@ -432,7 +501,7 @@ def test_what_is_gone_is_forgotten(make: MakeCluster) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "delay", "says"),
     [
-        ("spec", {"traffic": []}, 30, "spec.traffic: list should have at least 2 items"),
+        ("spec", {"traffic": []}, 10, "spec.traffic: list should have at least 2 items"),
         ("status", {"phase": "Dreaming"}, 2, "the status of fraud-v2 can't be read"),
     ],
 )

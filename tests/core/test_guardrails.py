@@ -211,3 +211,49 @@ def test_what_has_an_answer_is_never_overdue(value: float) -> None:
     status = judged(guardrail(max=1), value)
 
     assert overdue(Analysis(), [status], START, START + timedelta(days=1)) == []
+
+
+def test_breaches_are_counted_within_a_window_of_readings() -> None:
+    rail, before, rows = guardrail(max=1, failureLimit=3, failureWindow=5), None, []
+    for value in (2, 0, 2, "returns NaN", 0, 0, 2, 2):
+        before = judged(rail, value, before=before)
+        rows.append((before.readings, before.breaches))
+
+    assert rows == [
+        ("x", 1),
+        ("x.", 1),
+        ("x.x", 2),
+        ("x.x", 2),
+        ("x.x.", 2),
+        ("x.x..", 2),
+        (".x..x", 2),
+        ("x..xx", 3),
+    ]
+    assert before is not None
+    assert broken(spec(guardrails=[rail.dump()]), [before]) == [before]
+
+
+def test_a_passed_reading_does_not_roll_back_for_what_was_before() -> None:
+    rail, before = guardrail(max=1, failureLimit=2, failureWindow=4), None
+    for value in (2, 0):
+        before = judged(rail, value, before=before)
+    passed = judged(guardrail(max=1, failureLimit=1, failureWindow=4), 0, before=before)
+
+    assert passed.breaches == 1
+    assert broken(spec(guardrails=[rail.dump()]), [passed]) == []
+
+
+def test_the_last_breach_is_kept_with_its_time_its_query_and_a_link() -> None:
+    rail = guardrail(max=1, failureLimit=2)
+    asked = Reading("errors", "v2", 2.0, query='errors{version="v2"}')
+    first = judge(rail, asked, None, None, START, "http://prometheus:9090")
+    later = judge(rail, Reading("errors", "v2", 0.5), None, first, START + timedelta(hours=1))
+
+    assert later.state is PASS
+    assert later.breach == first.breach
+    assert first.breach is not None
+    assert (first.breach.time, first.breach.value, first.breach.limit) == (START, 2, 1)
+    assert first.breach.link == (
+        "http://prometheus:9090/graph?g0.expr=errors%7Bversion%3D%22v2%22%7D&g0.tab=0"
+        "&g0.range_input=15m&g0.end_input=2026-03-01+12%3A01%3A00"
+    )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from modelexperiment.core.support import unsupported
-from tests.core.builders import ACCURACY, ERRORS, PROPORTION, spec
+from tests.core.builders import ACCURACY, ERRORS, spec
 
 RATE = {"name": "clicks", "rate": {"events": "clicks_total"}}
 BROKEN = {**ACCURACY, "proportion": {"successes": "rate(a[1m])", "trials": "b"}}
@@ -44,10 +44,6 @@ def test_more_comparisons_than_a_status_can_hold_are_refused() -> None:
         ({"route": {"gatewayAPI": {"httpRoute": "fraud"}}}, "spec.route.gatewayAPI"),
         ({"shadow": {"modelVersion": "v3"}}, "spec.shadow"),
         ({"tracking": {"mlflow": {"uri": "http://mlflow:5000"}}}, "spec.tracking"),
-        (
-            {"guardrails": [{"name": "errors", "proportion": PROPORTION, "max": 0.1}]},
-            "spec.guardrails[errors]",
-        ),
     ],
 )
 def test_what_is_not_supported_is_named(fields: dict[str, Any], named: str) -> None:

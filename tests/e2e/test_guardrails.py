@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import urllib.parse
 
 import pytest
 
@@ -82,3 +83,42 @@ def test_without_data_there_is_neither_pass_nor_breach(lab: Lab) -> None:
         analysis["onGuardrailTimeout"] = "Rollback"
         lab.apply(lab.experiment(guardrails=[guardrail], analysis=analysis))
         lab.wait_phase("RolledBack")
+
+
+def statistical(lab: Lab, **changes: object) -> dict[str, object]:
+    """A statistical guardrail on the share of errors."""
+    job = f'job="{lab.namespace}"'
+    return {
+        "name": "errors",
+        "proportion": {
+            "successes": f"fraud_errors_total{{{job}}}",
+            "trials": f"fraud_requests_total{{{job}}}",
+        },
+        "versionLabel": "version",
+        "max": 0.05,
+        **changes,
+    }
+
+
+def test_a_statistical_breach_rolls_back_and_says_why(lab: Lab) -> None:
+    challenger = lab.servers["v2"]
+    with Traffic(lab, 200):
+        lab.apply(lab.experiment(guardrails=[statistical(lab)]))
+        lab.wait_phase("Running")
+        eventually(lambda: lab.guardrail_state("errors") == "Pass", "a pass first", 45)
+        challenger.failing = 0.3
+        eventually(lambda: challenger.first_failure, "a bad response")
+        lab.gateway.wait_for_weights("predict", {"v1": 100}, timeout=15)
+        seconds = time.time() - (challenger.first_failure or 0.0)
+        status = lab.wait_phase("RolledBack")
+    assert seconds <= SCRAPE + POLL + 3
+    found = status["guardrails"][0]
+    assert found["pValue"] <= 0.01
+    breach = found["breach"]
+    assert breach["value"] > breach["limit"] == 0.05
+    asked = urllib.parse.parse_qs(urllib.parse.urlsplit(breach["link"]).query)
+    assert asked["g0.expr"] == [breach["query"]]
+    assert breach["link"].startswith(lab.cluster.prometheus_url)
+    assert 'fraud_errors_total{job="' in breach["query"]
+    marker = lab.fetch("virtualservice", "fraud")["metadata"]["annotations"]
+    assert marker["team.example/owner"] == "risk"

@@ -21,6 +21,8 @@ from modelexperiment.ports import ConflictError
 
 GROUP, VERSION = "networking.istio.io", "v1"
 ATTEMPTS = 5
+# The annotation with a rollback's reason; it goes with the next other write of the route.
+MARKER = "experiments.mlops.dev/rolled-back"
 
 Destination = dict[str, Any]
 
@@ -142,6 +144,28 @@ def patch_for(
     return [*tests, {"op": "replace", "path": f"{where}/route", "value": wanted}]
 
 
+def marker_of(virtual_service: Mapping[str, Any]) -> str | None:
+    """What a rollback left in the object."""
+    annotations = virtual_service["metadata"].get("annotations") or {}
+    marker: str | None = annotations.get(MARKER)
+    return marker
+
+
+def marker_patch(virtual_service: Mapping[str, Any], marker: str | None) -> list[dict[str, Any]]:
+    """The JSON patch that leaves a rollback's marker, or takes an older one away."""
+    annotations = virtual_service["metadata"].get("annotations")
+    path = f"/metadata/annotations/{MARKER.replace('/', '~1')}"
+    if marker_of(virtual_service) == marker:
+        return []
+    if marker is None:
+        return [{"op": "remove", "path": path}]
+    if annotations is None:
+        # Only if it is still so: nobody's annotations may be written over.
+        absent = {"op": "test", "path": "/metadata/annotations", "value": None}
+        return [absent, {"op": "add", "path": "/metadata/annotations", "value": {MARKER: marker}}]
+    return [{"op": "add", "path": path, "value": marker}]
+
+
 class IstioRouter:
     """A TrafficRouter for VirtualServices."""
 
@@ -154,13 +178,16 @@ class IstioRouter:
         found = await self._find(experiment)
         if isinstance(found, Problem):
             return found
-        _, destinations = found
+        found_in, _, destinations = found
         missing = await self._missing_subset(namespace, spec)
         if missing:
             return missing
-        return RouteSeen(split_of(destinations, spec, namespace), {"route": destinations})
+        split = split_of(destinations, spec, namespace)
+        return RouteSeen(split, {"route": destinations}, marker_of(found_in))
 
-    async def _find(self, experiment: Experiment) -> tuple[int, list[Destination]] | Problem:
+    async def _find(
+        self, experiment: Experiment
+    ) -> tuple[Mapping[str, Any], int, list[Destination]] | Problem:
         route = istio_of(experiment.spec)
         try:
             found = await self._api.get(
@@ -182,7 +209,7 @@ class IstioRouter:
                 f"http route {http.get('name', index)} of VirtualService {route.virtual_service} "
                 "redirects or answers directly: it has no destinations to split",
             )
-        return index, list(http["route"])
+        return found, index, list(http["route"])
 
     async def _missing_subset(self, namespace: str, spec: ExperimentSpec) -> Problem | None:
         host = qualified(istio_of(spec).host, namespace)
@@ -210,23 +237,26 @@ class IstioRouter:
         def wanted(seen: list[Destination]) -> list[Destination]:
             return destinations_for(routing.split, seen, spec, namespace)
 
-        return await self._write(experiment, wanted)
+        return await self._write(experiment, wanted, routing.marker)
 
     async def restore(self, experiment: Experiment, original: Any) -> Problem | None:
         """Put the original destinations back; None once they are there, or nothing is."""
         return await self._write(experiment, lambda _: list(original["route"]))
 
-    async def _write(self, experiment: Experiment, wanted: Any) -> Problem | None:
+    async def _write(
+        self, experiment: Experiment, wanted: Any, marker: str | None = None
+    ) -> Problem | None:
         route = istio_of(experiment.spec)
         for _ in range(ATTEMPTS):
             found = await self._find(experiment)
             if isinstance(found, Problem):
                 return found
-            index, seen = found
+            virtual_service, index, seen = found
             new = wanted(seen)
-            if new == seen:
+            marking = marker_patch(virtual_service, marker)
+            if new == seen and not marking:
                 return None
-            patch = patch_for(index, route.http_route, seen, new)
+            patch = [*patch_for(index, route.http_route, seen, new), *marking]
             try:
                 await self._api.json_patch(
                     GROUP,

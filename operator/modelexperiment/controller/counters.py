@@ -3,24 +3,37 @@
 Samples younger than `prometheus_settle` are left for the next poll: a scrape is stored under the
 time at which it began, so one that is still under way would later stand before `countedUntil` and
 be lost.
+
+Guardrails can't wait for that. What is not settled yet is read for them as well, in steps of a
+poll; it is judged at once, and again when it is settled, and is part of no total before.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-from modelexperiment.core.counting import CountingError, Growth, growth, without_base
+from modelexperiment.core.counting import (
+    CountingError,
+    Growth,
+    Labels,
+    Series,
+    growth,
+    next_sample,
+    without_base,
+)
 from modelexperiment.core.manifest import Experiment
-from modelexperiment.core.measures import Part, cells, parts_of
-from modelexperiment.core.snapshot import Counted, Problem
+from modelexperiment.core.measures import Part, cells, guardrail_parts, parts_of
+from modelexperiment.core.snapshot import Counted, Guarded, Problem
 from modelexperiment.core.status import ExperimentStatus
 from modelexperiment.core.tally import add_up, add_up_segments
 from modelexperiment.ports import MetricSource, QueryError, UnavailableError
 from modelexperiment.settings import Settings
 
+# What is not settled is read in at most so many steps.
+STEPS = 30
 # How far back, beyond the experiment's start, a series that has been silent is looked for.
 SILENCE = timedelta(days=1)
 
@@ -44,6 +57,40 @@ class Span:
     """When the experiment began."""
     probe: bool = False
     """Whether this only looks if there are counters at all, before the experiment starts."""
+    ends: tuple[float, ...] = ()
+    """Where the steps after `until` end, that are not settled yet."""
+
+    @property
+    def last(self) -> float:
+        """The end of everything that is read."""
+        return self.ends[-1] if self.ends else self.until
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The raw samples of one counter."""
+
+    part: Part
+    series: Sequence[Series]
+    earlier: Mapping[Labels, float]
+
+    def known(self, since: float) -> bool:
+        """Whether any series had a sample by then."""
+        return bool(self.earlier) or any(
+            s.samples and s.samples[0][0] <= since for s in self.series
+        )
+
+    def growth(self, span: Span, since: float, until: float, *, lost: bool) -> Growth:
+        """What it grew by in (since, until]."""
+        return growth(
+            self.series,
+            since,
+            until,
+            self.part.labels,
+            self.earlier,
+            history_lost=lost or span.probe,
+            strict=span.probe,
+        )
 
 
 @dataclass(frozen=True)
@@ -62,7 +109,7 @@ class CounterReader:
         """
         if status.counted_until is None or status.phase.ended:
             window = self.settings.prometheus_lookback.total_seconds()
-            return await self._read(experiment, url, Span(at - window, at, at, probe=True))
+            return await self._read(experiment, url, Span(at - window, at, at, probe=True), at)
         since = _seconds(status.counted_until)
         until = max(since, at - self.settings.prometheus_settle.total_seconds())
         start = _seconds(status.start_time) if status.start_time else since
@@ -72,57 +119,120 @@ class CounterReader:
             return Counted(_time(since), _time(until), {}, samples=True)
         counted_before = any(e.champion.samples > 0 for e in status.analysis)
         span = Span(max(since, min(washed, until)), until, start)
-        counted = await self._read(experiment, url, span, counted_before=counted_before)
+        counted = await self._read(experiment, url, span, at, counted_before=counted_before)
         if isinstance(counted, Counted) and span.since != since:
             return replace(counted, since=_time(since), samples=True)
         return counted
 
-    async def _read(
-        self, experiment: Experiment, url: str, span: Span, *, counted_before: bool = False
-    ) -> Counted | Problem:
-        parts = parts_of(experiment.spec)
-
-        async def read_all(lost: bool) -> list[Growth]:
-            reads = (self._part(experiment, part, url, span, lost) for part in parts)
-            return list(await asyncio.gather(*reads))
-
+    async def read_guarded(
+        self, experiment: Experiment, status: ExperimentStatus, url: str, at: float
+    ) -> Guarded | Problem | None:
+        """Count what statistical guardrails count, up to now; None where there are none."""
+        parts = guardrail_parts(experiment.spec)
+        if not parts:
+            return None
+        guarded = status.memory.guarded_until
+        if guarded is None or status.phase.ended:
+            window = self.settings.prometheus_lookback.total_seconds()
+            span = Span(at - window, at, at, probe=True)
+        else:
+            since = _seconds(guarded)
+            until = max(since, at - self.settings.prometheus_settle.total_seconds())
+            step = experiment.spec.analysis.interval.total_seconds()
+            start = _seconds(status.start_time) if status.start_time else since
+            span = Span(since, until, start, ends=_ends(until, at, step))
         try:
-            grown = await read_all(lost=False)
-            seen, known = any(g.series for g in grown), any(g.known for g in grown)
-            lost = counted_before and seen and not known
-            if lost:
-                grown = await read_all(lost=True)
-        except CountingError as error:
-            return Problem("NotACounter", str(error))
-        except QueryError as error:
-            return Problem("BadQuery", str(error))
-        except UnavailableError as error:
-            return Problem("PrometheusUnreachable", str(error), bad_input=False)
-        return _counted(experiment, span, parts, grown, lost)
+            samples = await self._samples(experiment, parts, url, span)
+            lost = bool(status.memory.guardrail_tests) and _lost(samples, span)
+            counted = _steps(experiment, span, samples, lost)
+        except (CountingError, QueryError, UnavailableError) as error:
+            return _problem(error)
+        if isinstance(counted, Problem):
+            return counted
+        settled = replace(counted[0], next_sample=_expected(samples, at))
+        return Guarded(settled, tuple(counted[1:]))
 
-    async def _part(
-        self, experiment: Experiment, part: Part, url: str, span: Span, lost: bool
-    ) -> Growth:
-        """What one counter grew by, by version."""
+    async def _read(
+        self,
+        experiment: Experiment,
+        url: str,
+        span: Span,
+        at: float,
+        *,
+        counted_before: bool = False,
+    ) -> Counted | Problem:
+        try:
+            samples = await self._samples(experiment, parts_of(experiment.spec), url, span)
+            lost = counted_before and _lost(samples, span)
+            grown = [its.growth(span, span.since, span.until, lost=lost) for its in samples]
+        except (CountingError, QueryError, UnavailableError) as error:
+            return _problem(error)
+        counted = _counted(experiment, span, [its.part for its in samples], grown, lost)
+        if isinstance(counted, Problem):
+            return counted
+        return replace(counted, next_sample=_expected(samples, at))
+
+    async def _samples(
+        self, experiment: Experiment, parts: Sequence[Part], url: str, span: Span
+    ) -> list[Samples]:
+        return list(
+            await asyncio.gather(*(self._part(experiment, part, url, span) for part in parts))
+        )
+
+    async def _part(self, experiment: Experiment, part: Part, url: str, span: Span) -> Samples:
+        """The samples of one counter's series."""
         versions = experiment.spec.versions
-        window = span.until - span.since
+        window = span.last - span.since
         if not span.probe:
             window += self.settings.prometheus_lookback.total_seconds()
-        series = await self.source.samples(url, part.query(versions, window), span.until)
-        earlier = {}
+        series = await self.source.samples(url, part.query(versions, window), span.last)
+        earlier: Mapping[Labels, float] = {}
         if not span.probe and without_base(series, span.since):
             silence = span.since - span.start + SILENCE.total_seconds()
             last = f"last_over_time({part.query(versions, silence)})"
             earlier = await self.source.last_values(url, last, span.since)
-        return growth(
-            series,
-            span.since,
-            span.until,
-            part.labels,
-            earlier,
-            history_lost=lost or span.probe,
-            strict=span.probe,
-        )
+        return Samples(part, series, earlier)
+
+
+def _problem(error: Exception) -> Problem:
+    if isinstance(error, CountingError):
+        return Problem("NotACounter", str(error))
+    if isinstance(error, QueryError):
+        return Problem("BadQuery", str(error))
+    return Problem("PrometheusUnreachable", str(error), bad_input=False)
+
+
+def _lost(samples: Sequence[Samples], span: Span) -> bool:
+    """Whether Prometheus has lost what it had before: series are there, but none from then."""
+    there = any(its.series for its in samples)
+    return there and not any(its.known(span.since) for its in samples)
+
+
+def _ends(until: float, at: float, step: float) -> tuple[float, ...]:
+    """The ends of steps from `until` to `at`, the last one shorter."""
+    number = min(STEPS, max(1, round((at - until) / step)))
+    inner = (round(until + step * (k + 1), 3) for k in range(number - 1))
+    return (*(end for end in inner if end < at), at) if at > until else ()
+
+
+def _steps(
+    experiment: Experiment, span: Span, samples: Sequence[Samples], lost: bool
+) -> list[Counted] | Problem:
+    """What is settled, and each step after it."""
+    parts, found, since = [its.part for its in samples], [], span.since
+    for until in (span.until, *span.ends):
+        grown = [its.growth(span, since, until, lost=lost) for its in samples]
+        step = replace(span, since=since, until=until)
+        counted = _counted(experiment, step, parts, grown, lost)
+        if isinstance(counted, Problem):
+            return counted
+        found.append(counted)
+        since = until
+    return found
+
+
+def _expected(samples: Sequence[Samples], at: float) -> tuple[float, float] | None:
+    return next_sample((one for its in samples for one in its.series), at)
 
 
 def _counted(

@@ -12,7 +12,7 @@ from modelexperiment.core.addresses import same_address
 from modelexperiment.core.alerting import refused_receiver
 from modelexperiment.core.manifest import Experiment, ManifestError, parse_experiment
 from modelexperiment.core.measures import guardrail_query
-from modelexperiment.core.snapshot import Counted, Problem, Reading, Snapshot
+from modelexperiment.core.snapshot import Counted, Guarded, Problem, Reading, Snapshot
 from modelexperiment.core.spec import Guardrail, IstioRoute
 from modelexperiment.core.status import ExperimentStatus
 from modelexperiment.core.support import unsupported
@@ -25,6 +25,17 @@ from modelexperiment.ports import (
     UnavailableError,
 )
 from modelexperiment.settings import Settings
+
+
+@dataclass(frozen=True)
+class Polled:
+    """What Prometheus said."""
+
+    counted: Counted | Problem | None = None
+    readings: tuple[Reading, ...] = ()
+    guarded: Guarded | Problem | None = None
+    url: str = ""
+    """Where people find it."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +69,10 @@ class Gatherer:
         holder = None
         if not status.phase.started:
             holder = await self._holder(experiment, seen)
-        counted: Counted | Problem | None = None
-        readings: tuple[Reading, ...] = ()
+        polled = Polled()
         restart = status.phase.ended and lifecycle.wants_restart(experiment.spec, status)
         if poll and (not status.phase.ended or restart):
-            counted, readings = await self._poll(experiment, status, refused)
+            polled = await self._poll(experiment, status, refused)
         return Snapshot(
             now=now,
             generation=generation,
@@ -70,8 +80,10 @@ class Gatherer:
             unsupported=refused,
             alerts_refused=alerts_refused,
             holder=holder,
-            counted=counted,
-            readings=readings,
+            counted=polled.counted,
+            readings=polled.readings,
+            guarded=polled.guarded,
+            prometheus=polled.url,
         )
 
     async def _holder(self, experiment: Experiment, seen: Object) -> str | None:
@@ -98,24 +110,32 @@ class Gatherer:
 
     async def _poll(
         self, experiment: Experiment, status: ExperimentStatus, refused: Problem | None
-    ) -> tuple[Counted | Problem, tuple[Reading, ...]]:
+    ) -> Polled:
         try:
             url = self._url(experiment)
             at = await self.source.now(url)
         except QueryError as error:
             # Guardrails that nobody reads must not keep on passing: guardrailTimeout runs.
             problem = Problem("PrometheusNotAllowed", str(error))
-            return problem, _unreadable(experiment, problem)
+            return Polled(problem, _unreadable(experiment, problem), problem)
         except UnavailableError as error:
             problem = Problem("PrometheusUnreachable", str(error), bad_input=False)
-            return problem, _unreadable(experiment, problem)
+            return Polled(problem, _unreadable(experiment, problem), problem)
+        shown = self._shown(url)
         if refused:
             # An edit asked for what is not supported: nothing is counted, but guardrails stay on.
-            return refused, await self._readings(experiment, url, at)
-        readings, counted = await asyncio.gather(
-            self._readings(experiment, url, at), self.counters.read(experiment, status, url, at)
+            return Polled(refused, await self._readings(experiment, url, at), None, shown)
+        readings, guarded, counted = await asyncio.gather(
+            self._readings(experiment, url, at),
+            self.counters.read_guarded(experiment, status, url, at),
+            self.counters.read(experiment, status, url, at),
         )
-        return counted, readings
+        return Polled(counted, readings, guarded, shown)
+
+    def _shown(self, url: str) -> str:
+        """Where people find a Prometheus that the operator reads."""
+        own = url == self.settings.prometheus_url
+        return (self.settings.prometheus_external_url if own else "") or url
 
     async def _readings(self, experiment: Experiment, url: str, at: float) -> tuple[Reading, ...]:
         wanted = [
@@ -139,8 +159,8 @@ class Gatherer:
             problem = Problem("PrometheusUnreachable", str(error), bad_input=False)
             return Reading(guardrail.name, version, None, "", problem)
         if isinstance(found, str):
-            return Reading(guardrail.name, version, None, found)
-        return Reading(guardrail.name, version, found)
+            return Reading(guardrail.name, version, None, found, query=query)
+        return Reading(guardrail.name, version, found, query=query)
 
 
 def _bad_query(where: str, error: Exception) -> Problem:

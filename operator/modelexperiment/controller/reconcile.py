@@ -4,7 +4,7 @@ The order of the writes is what makes the operator safe to kill at any moment:
 
 - to start, first the finalizer, then the status with the original route in it, and only then the
   route: whatever was written can be undone;
-- a rollback writes the route before anything else that can fail;
+- a rollback writes the route before anything else that can fail, and its reason with it;
 - totals and `countedUntil` stand in one status, written only if nobody else wrote in between.
 """
 
@@ -43,10 +43,15 @@ _log = logging.getLogger(__name__)
 
 SOON = 0.05
 RETRY = 1.0
-LONGEST_RETRY = 30.0
+# A breach that comes while the API server is away is seen so much after it is back.
+LONGEST_RETRY = 10.0
 # What keeps an experiment from starting is looked for this often, whatever its interval.
 WAITING = 5.0
 SHORTEST_INTERVAL = 1.0
+# A sample bears the time at which its scrape began, and can be read so much later.
+STORED = 0.25
+# The next poll comes no sooner than this part of an interval.
+SOONEST = 0.2
 
 
 @dataclass
@@ -87,6 +92,8 @@ class Reconciler:
             pace.due = 0.0
             self.telemetry.error("unavailable")
             _log.warning("%s: %s", key, error, extra={"experiment": str(key)})
+            if pace.rollback:
+                return RETRY
             return min(RETRY * 2.0 ** min(pace.failures, 8), LONGEST_RETRY)
         pace.failures = 0
         if delay is None:
@@ -112,10 +119,13 @@ class Reconciler:
         interval = max(SHORTEST_INTERVAL, experiment.spec.analysis.interval.total_seconds())
         # What keeps an experiment from starting is looked at whole, or not said at all.
         poll = time.monotonic() >= pace.due or not before.phase.started
+        began = time.monotonic()
         with self.telemetry.poll(poll):
             snapshot = await self.gatherer.snapshot(experiment, before, seen, poll=poll)
         if poll:
-            pace.due = time.monotonic() + interval
+            due, now = began + until_poll(interval, snapshot), time.monotonic()
+            # A poll that has taken longer than that must not be followed by another at once.
+            pace.due = due if due > now else now + interval
         plan = self._decide(experiment, before, snapshot, pace)
         started = plan.status.phase.started and not before.phase.started
         if started:
@@ -224,6 +234,22 @@ class Reconciler:
         except ManifestError as error:
             return Problem("SpecUnreadable", f"the spec can't be read: {error}")
         return await self.router.restore(experiment, original)
+
+
+def until_poll(interval: float, snapshot: Snapshot) -> float:
+    """Seconds until the next poll: soon after the last scrape within the interval.
+
+    A fault that is scraped is then read at once, instead of half an interval later. Polls that
+    follow the scrapes of one counter come no more often than the interval says.
+    """
+    expected = snapshot.next_sample
+    if expected is None or expected[1] > interval:
+        return interval
+    due, period = expected
+    stored = (due + STORED) % period
+    if stored < SOONEST * interval:
+        stored += period
+    return stored + max(0.0, (interval - stored) // period) * period
 
 
 def _status_of(seen: Mapping[str, Any]) -> ExperimentStatus:

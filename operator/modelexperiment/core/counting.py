@@ -68,6 +68,21 @@ def without_base(series: Iterable[Series], since: float) -> list[Series]:
     return [s for s in series if s.samples and s.samples[0][0] > since]
 
 
+def next_sample(series: Iterable[Series], at: float) -> tuple[float, float] | None:
+    """In how many seconds from `at` the next sample is due, and every how many seconds one is.
+
+    Of the series that was scraped last, at the pace of its last two samples; None where no series
+    has two.
+    """
+    pairs = [(s.samples[-1][0], s.samples[-2][0]) for s in series if len(s.samples) > 1]
+    if not pairs:
+        return None
+    last, before = max(pairs)
+    period = last - before
+    periods = math.floor((at - last) / period) + 1
+    return last + periods * period - at, period
+
+
 def growth(
     series: Iterable[Series],
     since: float,

@@ -23,6 +23,8 @@ class Draft:
     events: list[Event] = field(default_factory=list)
     guardrail_late: bool = False
     """Whether a guardrail has been without data for too long."""
+    fed: set[tuple[str, str]] = field(default_factory=set)
+    """The guardrails of challengers, as (name, modelVersion), that get data, if not enough yet."""
 
     @property
     def spec(self) -> ExperimentSpec:

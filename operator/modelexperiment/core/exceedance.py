@@ -50,7 +50,8 @@ def count_exceedances(
             continue
         edge = edge_of(edges, metric)
         if edge is not None:
-            found += [(cell, _exceedances(cell, edge, h)) for cell, h in own.items()]
+            where = f"spec.metrics[{metric.name}].quantile.histogram"
+            found += [(cell, exceedances(cell, edge, h, where)) for cell, h in own.items()]
             continue
         edges[metric.name] = _look_for_edge(spec, edges.get(metric.name), metric, own)
     if not found:
@@ -63,11 +64,12 @@ def count_exceedances(
     return taken, edges
 
 
-def _exceedances(cell: Cell, edge: float, histogram: Histogram) -> Increment:
+def exceedances(cell: Cell, edge: float, histogram: Histogram, where: str) -> Increment:
+    """All observations, and those above the edge; ValueError where a histogram lacks the edge."""
     missing = next((e for e in (edge, math.inf) if e not in histogram), None)
     if missing is not None:
         raise ValueError(
-            f"spec.metrics[{cell.metric}].quantile.histogram: {cell.version} has no bucket "
+            f"{where}: {cell.version} has no bucket "
             f"le={_written(missing)}, which is compared; its versions must have the same edges"
         )
     total = histogram[math.inf]
@@ -79,7 +81,7 @@ def _look_for_edge(
 ) -> dict[str, Any]:
     """What is known of the edge after one more poll of the champion."""
     seen = {float(edge): count for edge, count in (known or {}).get("seen", {}).items()}
-    total = _merged([seen, *(h for c, h in own.items() if c.version == spec.champion_version)])
+    total = merged([seen, *(h for c, h in own.items() if c.version == spec.champion_version)])
     common = [edge for edge in total if all(edge in h for h in own.values())]
     assert metric.quantile is not None
     edge = nearest_edge({e: total[e] for e in common}, metric.quantile.quantile)
@@ -102,7 +104,8 @@ def nearest_edge(histogram: Histogram, quantile: float) -> float | None:
     return min(dividing or finite, key=lambda edge: abs(histogram[edge] / total - quantile))
 
 
-def _merged(histograms: Iterable[Histogram]) -> dict[float, float]:
+def merged(histograms: Iterable[Histogram]) -> dict[float, float]:
+    """Their counts together, edge by edge."""
     total: dict[float, float] = {}
     for histogram in histograms:
         for edge, count in histogram.items():

@@ -50,14 +50,13 @@ def with_exposure(spec: ExperimentSpec, status: ExperimentStatus, counted: Count
         if share > 0
     }
     buckets = spec.assignment.buckets if spec.unit is Unit.USER and spec.assignment else 0
-    arms = _exposed(counted.arms, rates, exposure, buckets)
+    arms = exposed(counted.arms, rates, exposure, buckets)
     return replace(
         counted,
         increments=arms.increments,
         buckets=arms.buckets,
         segments={
-            value: _exposed(its, rates, exposure, buckets)
-            for value, its in counted.segments.items()
+            value: exposed(its, rates, exposure, buckets) for value, its in counted.segments.items()
         },
     )
 
@@ -68,7 +67,8 @@ def _seconds(spec: ExperimentSpec, start: datetime | None, counted: Counted) -> 
     return max(0.0, (counted.until - since).total_seconds())
 
 
-def _exposed(arms: Arms, rates: set[str], exposure: Mapping[Arm, float], buckets: int) -> Arms:
+def exposed(arms: Arms, rates: set[str], exposure: Mapping[Arm, float], buckets: int) -> Arms:
+    """The arms with the exposure of these rates; a rate's arm without one is not compared."""
     increments = {arm: i for arm, i in arms.increments.items() if arm[0] not in rates}
     by_bucket = {arm: b for arm, b in arms.buckets.items() if arm[0] not in rates}
     for arm, n in exposure.items():

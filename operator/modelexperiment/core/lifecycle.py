@@ -49,6 +49,15 @@ def metrics_blocker(spec: ExperimentSpec, snapshot: Snapshot) -> Problem | None:
             f"{counted.silent[0]} matches no series of {spec.champion_version}: check the "
             "selector and versionLabel; a counter that has not counted yet must be exposed as 0",
         )
+    guarded = snapshot.guarded
+    if isinstance(guarded, Problem):
+        return guarded
+    if guarded is not None and guarded.settled.silent:
+        return Problem(
+            "NoSeries",
+            f"{guarded.settled.silent[0]} matches no series of {spec.champion_version}: check the "
+            "selector and versionLabel; a counter that has not counted yet must be exposed as 0",
+        )
     for guardrail in spec.guardrails:
         reading = snapshot.reading(guardrail.name, spec.champion_version)
         if reading and reading.error:
@@ -83,6 +92,7 @@ def _begin(draft: Draft, counted: Counted) -> None:
         fingerprints={m.name: analysis.fingerprint(spec, m) for m in spec.metrics},
         split=_arms(spec.split),
         split_since=counted.until,
+        guarded_until=counted.until,
         purpose=purpose(spec),
     )
     draft.status = ExperimentStatus(
@@ -189,7 +199,8 @@ def roll_back(draft: Draft, broken: GuardrailStatus) -> None:
     why = f"guardrail {broken.name} broke for {broken.model_version}: {broken.message}"
     ramp.end(draft, Phase.ROLLED_BACK)
     draft.update(decision=decision.rolled_back(why, broken.model_version))
-    draft.tell(Reason.GUARDRAIL_BREACHED, why)
+    link = f"; see {broken.breach.link}" if broken.breach and broken.breach.link else ""
+    draft.tell(Reason.GUARDRAIL_BREACHED, why + link)
     draft.tell(Reason.ROLLED_BACK, f"{draft.spec.champion_version} gets everything: {why}")
 
 

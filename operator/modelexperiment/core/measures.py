@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from modelexperiment.core.manifest import FieldError
-from modelexperiment.core.promql import Selector, any_of, fill, parse_selector
-from modelexperiment.core.spec import ExperimentSpec, Metric
+from modelexperiment.core.promql import Selector, any_of, fill, parse_selector, quote
+from modelexperiment.core.spec import ExperimentSpec, Guardrail, Metric
 from modelexperiment.core.stats import Increment
 from modelexperiment.core.tally import Cell, Cells, SegmentValue
 
@@ -44,15 +44,24 @@ class Part:
         return self.selector.select([matcher], f"{max(1, round(window_seconds * 1000))}ms")
 
 
-def kind_of(metric: Metric) -> str:
-    """Which of the kinds the metric is: proportion, mean, rate or quantile."""
+def kind_of(metric: Metric | Guardrail) -> str:
+    """Which of the kinds it is: proportion, mean, rate or quantile."""
     kinds = ("proportion", "mean", "rate", "quantile")
     return next(kind for kind in kinds if getattr(metric, kind) is not None)
 
 
 def parts_of(spec: ExperimentSpec) -> list[Part]:
     """Give every counter that the spec's metrics name; ValueError where one is no selector."""
-    return [part for metric in spec.metrics for part in _metric_parts(metric, whose_labels(spec))]
+    whose = whose_labels(spec)
+    return [part for m in spec.metrics for part in _parts(m, "spec.metrics", whose)]
+
+
+def guardrail_parts(spec: ExperimentSpec) -> list[Part]:
+    """The same of its statistical guardrails, which no segment breaks down."""
+    bucket = bucket_label(spec)
+    whose = (bucket,) if bucket else ()
+    rails = (guardrail for guardrail in spec.guardrails if guardrail.statistical)
+    return [part for g in rails for part in _parts(g, "spec.guardrails", whose)]
 
 
 def bucket_label(spec: ExperimentSpec) -> str | None:
@@ -68,13 +77,13 @@ def whose_labels(spec: ExperimentSpec) -> tuple[str, ...]:
     return (*([bucket] if bucket else []), *segments)
 
 
-def _metric_parts(metric: Metric, whose: tuple[str, ...]) -> Iterator[Part]:
-    kind = kind_of(metric)
+def _parts(metric: Metric | Guardrail, where: str, whose: tuple[str, ...]) -> Iterator[Part]:
+    kind, listed = kind_of(metric), where
     for field, letter in _PARTS.get(kind, {}).items():
         text = getattr(getattr(metric, kind), field)
         if text is None:
             continue
-        where = f"spec.metrics[{metric.name}].{kind}.{field}"
+        where = f"{listed}[{metric.name}].{kind}.{field}"
         try:
             selector = parse_selector(text)
         except ValueError as why:
@@ -153,6 +162,22 @@ def _edge(part: Part, text: str) -> float:
     if math.isnan(edge):
         raise ValueError(f"{part.field}: a series has the label {_EDGE}={text!r}, which is no edge")
     return edge
+
+
+def shown_query(guardrail: Guardrail, version: str, namespace: str) -> str:
+    """PromQL that shows a guardrail's value of one version; of a statistical one the recent one."""
+    if guardrail.query is not None:
+        return guardrail_query(guardrail.query, version, namespace)
+    by_letter = {}
+    for part in _parts(guardrail, "spec.guardrails", ()):
+        grown = part.selector.select([f"{part.version_label}={quote(version)}"], "1m")
+        by_letter[part.letter] = f"rate({grown})"
+    if guardrail.quantile is not None:
+        buckets = f"sum by (le) ({by_letter[HISTOGRAM]})"
+        return f"histogram_quantile({guardrail.quantile.quantile:g}, {buckets})"
+    if guardrail.rate is not None:
+        return f"sum({by_letter['s']})"
+    return f"sum({by_letter['s']}) / sum({by_letter['n']})"
 
 
 def guardrail_query(query: str, version: str, namespace: str) -> str:

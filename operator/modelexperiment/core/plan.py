@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from modelexperiment.core import counts, guardrails, lifecycle, reporting
+from modelexperiment.core import counts, guardrails, lifecycle, reporting, rollback, safety
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Event, Reason
 from modelexperiment.core.manifest import Experiment
@@ -40,12 +40,13 @@ def decide(experiment: Experiment, before: ExperimentStatus, snapshot: Snapshot)
     if not before.phase.started:
         lifecycle.start(draft)
     else:
+        rollback.finish(draft)
         lifecycle.take_edits(draft)
         _step(draft)
     reporting.report(draft)
     split = wanted_split(experiment.spec, draft.status)
     _tell_correction(draft, split)
-    routing = None if split is None else Routing(split)
+    routing = None if split is None else Routing(split, marker=rollback.marker(draft))
     return Plan(draft.status, routing, tuple(draft.events))
 
 
@@ -66,13 +67,16 @@ def _judge_guardrails(draft: Draft) -> None:
     spec, snapshot = draft.spec, draft.snapshot
     split = wanted_split(spec, draft.status) or {}
     judged = guardrails.judge_all(spec, snapshot, draft.status.guardrails, split)
+    tested, draft.fed = safety.judge(draft)
+    order = [guardrail.name for guardrail in spec.guardrails]
+    judged = sorted([*judged, *tested], key=lambda g: order.index(g.name))
     draft.update(guardrails=judged)
     broken = guardrails.broken(spec, judged)
     if broken:
         lifecycle.roll_back(draft, broken[0])
         return
     since = draft.status.start_time or snapshot.now
-    late = guardrails.overdue(spec.analysis, judged, since, snapshot.now)
+    late = guardrails.overdue(spec.analysis, judged, since, snapshot.now, draft.fed)
     if late:
         lifecycle.give_up_on_guardrail(draft, late[0])
 

@@ -15,12 +15,13 @@ from modelexperiment.core.guardrails import broken
 from modelexperiment.core.rollout import format_split
 from modelexperiment.core.sample_ratio import WARNING, blind_spot, describe
 from modelexperiment.core.snapshot import Counted, Problem, RouteSeen, Snapshot
-from modelexperiment.core.spec import Goal, Role, Unit
+from modelexperiment.core.spec import Goal, Guardrail, Role, Unit
 from modelexperiment.core.status import (
     Condition,
     ConditionStatus,
     ExperimentStatus,
     GuardrailState,
+    GuardrailStatus,
     MetricAnalysis,
     Phase,
     RoutedArm,
@@ -97,22 +98,29 @@ def _guardrails(draft: Draft) -> Condition | None:
     breaches = [g for g in judged if g.state is GuardrailState.BREACH]
     if breaches:
         worst = (broken(spec, judged) or breaches)[0]
-        limit = next(g.failure_limit for g in spec.guardrails if g.name == worst.name)
-        message = (
-            f"{worst.name} of {worst.model_version}: {worst.message}; breach {worst.breaches} of "
-            f"{limit} in a row that roll back"
-        )
+        message = f"{worst.name} of {worst.model_version}: {worst.message}"
+        message += _row_of(next(g for g in spec.guardrails if g.name == worst.name), worst)
         return condition(type_, False, "Breach", message, now)
     waiting = [g for g in judged if g.state is GuardrailState.INSUFFICIENT_DATA]
     if waiting:
         timeout = format_duration(spec.analysis.guardrail_timeout)
         message = f"{waiting[0].name} of {waiting[0].model_version} {waiting[0].message}"
-        message += f"; after {timeout} of this: {spec.analysis.on_guardrail_timeout}"
+        if (waiting[0].name, waiting[0].model_version) not in draft.fed:
+            message += f"; after {timeout} of this: {spec.analysis.on_guardrail_timeout}"
         return condition(type_, None, "InsufficientData", message, now)
     if not judged:
         message = "no guardrail has been read yet; they are once traffic is split"
         return condition(type_, None, "NotReadYet", message, now)
     return condition(type_, True, "Pass", f"all {len(judged)} guardrail checks pass", now)
+
+
+def _row_of(guardrail: Guardrail, breach: GuardrailStatus) -> str:
+    """How far the breaches are from a rollback."""
+    if guardrail.statistical:
+        return ""
+    window = guardrail.failure_window
+    where = f"of the last {window} readings" if window else "in a row"
+    return f"; breach {breach.breaches} of {guardrail.failure_limit} {where} that roll back"
 
 
 def _ratio(draft: Draft) -> Condition | None:

@@ -27,6 +27,9 @@ class Routing:
     table: SegmentTable | None = None
     """Which users get which version, of the same split; None: every request is drawn at random."""
     mirror: Mirror | None = None
+    marker: str | None = None
+    """Of a rollback, why: it stands in the route's object from the same write on, so that whoever
+    finds the route without a status that tells of it can finish the rollback."""
 
 
 def in_place(seen: RouteSeen, wanted: Routing) -> bool:

@@ -35,6 +35,8 @@ class RouteSeen:
     """Percent by modelVersion; None where it sends traffic anywhere else as well."""
     destinations: Any
     """Its destinations as they stand, to be restored later."""
+    marker: str | None = None
+    """What a rollback left in it, in the same write."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +60,23 @@ class Counted:
     """Selectors that match no series of the champion's, as the manifest names them."""
     history_lost: bool = False
     """Whether Prometheus has lost what it had at `since`."""
+    next_sample: tuple[float, float] | None = None
+    """In how many seconds the next sample is due, and every how many seconds one is."""
 
     @property
     def arms(self) -> Arms:
         """All segments together."""
         return Arms(self.increments, self.buckets)
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """What the counters of statistical guardrails grew by."""
+
+    settled: Counted
+    """What is counted for good."""
+    unsettled: tuple[Counted, ...] = ()
+    """What came after that up to now, step by step: a late sample may still change it."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,8 @@ class Reading:
     """Why there is no value."""
     error: Problem | None = None
     """The query itself is wrong, or Prometheus did not answer."""
+    query: str = ""
+    """The query, filled in."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +112,18 @@ class Snapshot:
     """None: no poll was due."""
     readings: tuple[Reading, ...] = field(default=())
     """Guardrail readings of this poll, of the champion too."""
+    guarded: Guarded | Problem | None = None
+    """The counts of statistical guardrails; None: no poll was due, or there are none."""
+    prometheus: str = ""
+    """Where people find the Prometheus that was read."""
+
+    @property
+    def next_sample(self) -> tuple[float, float] | None:
+        """In how many seconds a counter's next sample is due, and every how many one is."""
+        settled = self.guarded.settled if isinstance(self.guarded, Guarded) else None
+        seen = (settled, self.counted)
+        known = (s.next_sample for s in seen if isinstance(s, Counted))
+        return next((expected for expected in known if expected), None)
 
     def reading(self, guardrail: str, model_version: str) -> Reading | None:
         """The reading of one guardrail for one version, if it was read in this poll."""

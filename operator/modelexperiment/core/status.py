@@ -149,6 +149,21 @@ class SamplePlan(Part):
     """What is missing for a plan."""
 
 
+class Breach(Part):
+    """A reading that broke a guardrail."""
+
+    time: Time
+    """When it was read."""
+    value: float | None = None
+    """What was read; none where missing data is the breach."""
+    limit: float | None = None
+    """The bound that it broke."""
+    query: str
+    """What to ask Prometheus to see it."""
+    link: str | None = None
+    """The query as a graph of the time around."""
+
+
 class GuardrailStatus(Part):
     """One guardrail of one challenger."""
 
@@ -163,11 +178,17 @@ class GuardrailStatus(Part):
     limit: float | None = None
     """The bound that it was compared with."""
     breaches: int = 0
-    """Breaches in a row."""
+    """Breaches in a row, or within failureWindow."""
+    readings: str | None = None
+    """With failureWindow, the last readings, oldest first: "." a pass, "x" a breach."""
+    p_value: float | None = None
+    """Of a statistical guardrail, anytime-valid, that the bound is kept."""
     last_change: Time
     """When the state last changed."""
     message: str | None = None
     """Why there is no data, or what broke."""
+    breach: Breach | None = None
+    """The last breach."""
 
 
 class SampleRatioStatus(Part):
@@ -236,6 +257,10 @@ class Memory(Part):
     """By quantile metric, the histogram's edge that is compared, or what it will be named by."""
     sample_ratio: State = None
     """State of the sample ratio check."""
+    guarded_until: Time | None = None
+    """Samples up to this time are counted for good by the statistical guardrails."""
+    guardrail_tests: State = None
+    """State of the statistical guardrails, by "<guardrail>/<modelVersion>/<bound>"."""
     ratio_split: list[RoutedArm] = []
     """The split that the sample ratio check counts against."""
     alerts: list[AlertRecord] = []

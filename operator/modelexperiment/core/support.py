@@ -5,8 +5,9 @@ Such a spec is refused with a condition that names the field. It is never silent
 
 from __future__ import annotations
 
+from modelexperiment.core import statistical
 from modelexperiment.core.analysis import segment_values, settings_for
-from modelexperiment.core.measures import parts_of
+from modelexperiment.core.measures import guardrail_parts, parts_of
 from modelexperiment.core.snapshot import Problem
 from modelexperiment.core.spec import ExperimentSpec, Unit
 
@@ -24,13 +25,7 @@ def _unsupported_fields(spec: ExperimentSpec) -> list[str]:
         "spec.shadow": spec.shadow,
         "spec.tracking": spec.tracking,
     }
-    found = [field for field, value in fields.items() if value]
-    found += [
-        f"spec.guardrails[{guardrail.name}] of another kind than query"
-        for guardrail in spec.guardrails
-        if guardrail.query is None
-    ]
-    return found
+    return [field for field, value in fields.items() if value]
 
 
 def unsupported(spec: ExperimentSpec) -> Problem | None:
@@ -48,6 +43,7 @@ def unreadable(spec: ExperimentSpec) -> Problem | None:
     """What of the metrics and the analysis can't be read or computed, if anything."""
     try:
         parts_of(spec)
+        guardrail_parts(spec)
     except ValueError as why:
         return Problem("BadSelector", str(why))
     try:
@@ -55,7 +51,8 @@ def unreadable(spec: ExperimentSpec) -> Problem | None:
             settings_for(spec, metric, spec.challengers[0])
     except ValueError as why:
         return Problem("BadAnalysis", f"spec.analysis: {why}")
-    return _too_large(spec)
+    impossible = statistical.unreadable(spec)
+    return Problem("BadGuardrail", impossible) if impossible else _too_large(spec)
 
 
 def _too_large(spec: ExperimentSpec) -> Problem | None:

@@ -148,8 +148,12 @@ class Guardrail(Model):
     """Breached where the value exceeds the champion's by more than this."""
     alpha: Probability = 0.01
     """Bound on the chance of a false alarm over the whole experiment (statistical kinds)."""
+    min_samples: Annotated[int, Field(ge=1)] = 100
+    """Samples of each arm that is looked at before it passes (statistical kinds)."""
     failure_limit: Annotated[int, Field(ge=1, le=100)] = 1
-    """Breaches in a row before the rollback (query)."""
+    """Breaches before the rollback (query): in a row, or within failureWindow."""
+    failure_window: Annotated[int, Field(ge=1, le=100)] | None = None
+    """Count the breaches among so many of the last readings. Left out: in a row (query)."""
     no_data: NoData = NoData.WAIT
     """Whether missing data waits (up to analysis.guardrailTimeout) or counts as a breach."""
 
@@ -161,4 +165,16 @@ class Guardrail(Model):
             holds=lambda g: not (g.max is None and g.min is None and g.max_increase is None),
             shown=lambda g: g.name,
         ),
+        Rule(
+            cel="!has(self.failureWindow) || self.failureWindow >= self.failureLimit",
+            message="failureWindow must be at least failureLimit",
+            holds=lambda g: g.failure_window is None or g.failure_window >= g.failure_limit,
+            field="failureWindow",
+            shown=lambda g: g.failure_window,
+        ),
     )
+
+    @property
+    def statistical(self) -> bool:
+        """Whether it is tested on exact counts, rather than a query's number with its bounds."""
+        return self.query is None
