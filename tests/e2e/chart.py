@@ -15,7 +15,7 @@ RELEASE = "modelexperiment"
 DEAD_PROMETHEUS = "http://127.0.0.1:1"
 
 
-def install(cluster: Cluster) -> None:
+def install(cluster: Cluster, settle: str = "1s") -> None:
     """`helm install`, with the settings that suit Prometheus on the same machine."""
     cluster.helm(
         "install",
@@ -31,7 +31,7 @@ def install(cluster: Cluster) -> None:
         "--set",
         f"prometheus.allowedUrls={{{DEAD_PROMETHEUS}}}",
         "--set",
-        "prometheus.settle=1s",
+        f"prometheus.settle={settle}",
     )
     cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
 

@@ -18,7 +18,7 @@ class ModelServer:
 
     A share of the predictions is correct, and a share is answered with 500. `restart` forgets the
     counters, as a new process would. The seconds that it claims to have taken are drawn around
-    `seconds`; it takes none.
+    `seconds`; it takes none, unless it `waits`. `die` closes the port, and every connection.
     """
 
     def __init__(self, version: str, correct: float = 0.6, seed: int = 1) -> None:
@@ -26,6 +26,8 @@ class ModelServer:
         self.correct = correct
         self.failing = 0.0
         self.seconds = 0.1
+        self.waits = False
+        self.dead = False
         self.served = 0
         self.scrapes = 0
         self.successes = 0
@@ -33,10 +35,24 @@ class ModelServer:
         self._random = random.Random(f"{version}/{seed}")
         self._lock = threading.Lock()
         self.restart()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.port = 0
+        self._listen()
+
+    def _listen(self) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler())
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def die(self) -> None:
+        """Close the port; connections that are open answer no more."""
+        self.dead = True
+        self.stop()
+
+    def revive(self) -> None:
+        """Listen again, on the same port."""
+        self.dead = False
+        self._listen()
 
     @property
     def target(self) -> str:
@@ -73,6 +89,9 @@ class ModelServer:
         self._server.server_close()
 
     def _predict(self) -> int:
+        seconds = self._random.expovariate(1 / self.seconds)
+        if self.waits:
+            time.sleep(seconds)
         with self._lock:
             self._requests.inc()
             if self._random.random() < self.failing:
@@ -86,7 +105,7 @@ class ModelServer:
                 self.successes += 1
                 self._correct[device].inc()
                 self._amount.inc(self._random.randint(1, 9))
-            self._seconds.observe(self._random.expovariate(1 / self.seconds))
+            self._seconds.observe(seconds)
             return 200
 
     def _metrics(self) -> bytes:
@@ -105,6 +124,9 @@ class ModelServer:
 
             def do_GET(self) -> None:
                 status, body = 200, b""
+                if model.dead:
+                    self.close_connection = True
+                    return
                 if self.path == "/metrics":
                     body = model._metrics()
                 else:

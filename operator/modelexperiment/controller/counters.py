@@ -149,7 +149,7 @@ class CounterReader:
             return _problem(error)
         if isinstance(counted, Problem):
             return counted
-        settled = replace(counted[0], next_sample=_expected(samples, at))
+        settled = replace(counted[0], next_sample=_expected(experiment, samples, at))
         return Guarded(settled, tuple(counted[1:]))
 
     async def _read(
@@ -170,7 +170,7 @@ class CounterReader:
         counted = _counted(experiment, span, [its.part for its in samples], grown, lost)
         if isinstance(counted, Problem):
             return counted
-        return replace(counted, next_sample=_expected(samples, at))
+        return replace(counted, next_sample=_expected(experiment, samples, at))
 
     async def _samples(
         self, experiment: Experiment, parts: Sequence[Part], url: str, span: Span
@@ -231,8 +231,14 @@ def _steps(
     return found
 
 
-def _expected(samples: Sequence[Samples], at: float) -> tuple[float, float] | None:
-    return next_sample((one for its in samples for one in its.series), at)
+def _expected(
+    experiment: Experiment, samples: Sequence[Samples], at: float
+) -> tuple[float, float] | None:
+    """When a challenger's next sample is due: a breach shows in its counters first."""
+    champion = experiment.spec.champion_version
+    return next_sample(
+        (s for i in samples for s in i.series if s.label(i.part.version_label) != champion), at
+    )
 
 
 def _counted(
