@@ -9,6 +9,7 @@ every guardrail passes. Run ``python benchmarks/rollback.py``.
 from __future__ import annotations
 
 import argparse
+import atexit
 import http.client
 import random
 import statistics
@@ -172,6 +173,8 @@ def once(lab: Lab, api: Api, fault: Fault, chance: random.Random) -> float | Non
     challenger = lab.servers["v2"]
     for server in lab.servers.values():
         server.failing, server.seconds, server.waits = fault.errors, HEALTHY_SECONDS, True
+    # The guardrail that is a query looks back over ten seconds, and must not see the fault before.
+    time.sleep(12)
     lab.apply(lab.experiment(guardrails=guardrails(lab, fault), analysis={"interval": POLL}))
 
     def all_pass() -> bool:
@@ -254,6 +257,7 @@ def main() -> int:
     ):
         chart.install(cluster, settle="10s")
         operator = chart.start(cluster, Path(directory) / "log")
+        atexit.register(operator.stop)
         threads = [
             threading.Thread(target=play, args=(cluster, k, turns[k :: arguments.parallel], found))
             for k in range(arguments.parallel)

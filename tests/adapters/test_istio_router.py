@@ -102,7 +102,7 @@ def restore(api: FakeApi, original: Any) -> Problem | None:
 
 
 def test_the_route_is_read_with_what_restores_it(api: FakeApi) -> None:
-    assert read(api) == RouteSeen({"v1": 100, "v2": 0}, {"route": [OWNED]})
+    assert read(api) == RouteSeen({"v1": 100, "v2": 0}, {"route": [OWNED]}, retries=2)
 
 
 def test_a_split_is_written_and_nothing_else_is_touched(api: FakeApi) -> None:

@@ -165,7 +165,7 @@ class FakeRouter:
 
     async def read(self, experiment: Experiment) -> RouteSeen | Problem:
         await asyncio.sleep(0)
-        return RouteSeen(self.split, self.destinations, self.marker)
+        return RouteSeen(self.split, self.destinations, marker=self.marker)
 
     async def apply(self, experiment: Experiment, routing: Routing) -> Problem | None:
         await self.journal.write("route")

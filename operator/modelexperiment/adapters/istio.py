@@ -21,6 +21,8 @@ from modelexperiment.ports import ConflictError
 
 GROUP, VERSION = "networking.istio.io", "v1"
 ATTEMPTS = 5
+# What Istio does where a route says nothing of retries.
+DEFAULT_RETRIES = 2
 # The annotation with a rollback's reason; it goes with the next other write of the route.
 MARKER = "experiments.mlops.dev/rolled-back"
 
@@ -178,12 +180,14 @@ class IstioRouter:
         found = await self._find(experiment)
         if isinstance(found, Problem):
             return found
-        found_in, _, destinations = found
+        found_in, index, destinations = found
         missing = await self._missing_subset(namespace, spec)
         if missing:
             return missing
         split = split_of(destinations, spec, namespace)
-        return RouteSeen(split, {"route": destinations}, marker_of(found_in))
+        http = found_in["spec"]["http"][index]
+        retries = int((http.get("retries") or {}).get("attempts", DEFAULT_RETRIES))
+        return RouteSeen(split, {"route": destinations}, retries, marker_of(found_in))
 
     async def _find(
         self, experiment: Experiment

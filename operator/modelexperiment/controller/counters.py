@@ -34,6 +34,8 @@ from modelexperiment.settings import Settings
 
 # What is not settled is read in at most so many steps.
 STEPS = 30
+# An instance without a sample for so many scrapes has fallen silent.
+SILENT = 3.0
 # How far back, beyond the experiment's start, a series that has been silent is looked for.
 SILENCE = timedelta(days=1)
 
@@ -170,7 +172,11 @@ class CounterReader:
         counted = _counted(experiment, span, [its.part for its in samples], grown, lost)
         if isinstance(counted, Problem):
             return counted
-        return replace(counted, next_sample=_expected(experiment, samples, at))
+        return replace(
+            counted,
+            next_sample=_expected(experiment, samples, at),
+            instances=_instances(samples, span),
+        )
 
     async def _samples(
         self, experiment: Experiment, parts: Sequence[Part], url: str, span: Span
@@ -229,6 +235,22 @@ def _steps(
         found.append(counted)
         since = until
     return found
+
+
+def _instances(samples: Sequence[Samples], span: Span) -> dict[str, tuple[int, int]]:
+    """By version, how many scraped instances have fallen silent, and how many there were."""
+    every: dict[str, set[str]] = {}
+    alive: dict[str, set[str]] = {}
+    for its in samples:
+        for one in its.series:
+            times = [time for time, _ in one.samples]
+            if len(times) < 2:
+                continue
+            version, instance = one.label(its.part.version_label), one.label("instance")
+            every.setdefault(version, set()).add(instance)
+            if span.until - times[-1] <= SILENT * (times[1] - times[0]):
+                alive.setdefault(version, set()).add(instance)
+    return {v: (len(known - alive.get(v, set())), len(known)) for v, known in every.items()}
 
 
 def _expected(

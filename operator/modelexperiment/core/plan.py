@@ -91,6 +91,7 @@ def _tell_correction(draft: Draft, split: Split | None) -> None:
         found = "other destinations" if route.split is None else format_split(dict(route.split))
         message = f"the route said {found} and was put back to {format_split(split)}"
         draft.tell(Reason.ROUTE_CORRECTED, message)
+        draft.remember(corrected=draft.snapshot.now)
 
 
 def finish_rollback(before: ExperimentStatus, decided: Plan) -> Plan:

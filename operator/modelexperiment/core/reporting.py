@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from modelexperiment.core import conditions, lifecycle, promotion
 from modelexperiment.core.analysis import lacking
+from modelexperiment.core.causes import Causes
 from modelexperiment.core.conditions import ConditionType, condition
 from modelexperiment.core.decision import percent
 from modelexperiment.core.draft import Draft
@@ -136,10 +137,8 @@ def _ratio(draft: Draft) -> Condition | None:
         message = "judged from the first poll on; send traffic"
         return condition(type_, None, "NoDataYet", message, now)
     if ratio.mismatch:
-        message = (
-            f"{describe(ratio)}: the verdict is frozen; look for an arm that is not ready, "
-            "retries, pods that are not scraped"
-        )
+        looked = Causes(ratio.causes, ratio.checked)
+        message = f"{describe(ratio)}: the verdict is frozen; {looked}"
         return condition(type_, False, "Mismatch", message, now)
     if draft.spec.unit is Unit.USER and ratio.p_value <= WARNING:
         message = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from modelexperiment.core import stats
+from modelexperiment.core import causes, stats
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
 from modelexperiment.core.exposure import of_one_split
@@ -59,7 +59,8 @@ def check(draft: Draft, counted: Counted) -> None:
     if of_one_split(memory, counted):
         ratio = _observed(spec, ratio, metric.name, counted)
     draft.remember(sample_ratio=ratio, ratio_split=memory.split)
-    _report(draft, ratio)
+    looked = causes.look(draft, counted, metric.name, list(shares))
+    _report(draft, ratio, looked)
 
 
 def _buckets(spec: ExperimentSpec) -> int:
@@ -103,18 +104,23 @@ def _buckets_of(state: Any) -> int:
     return len(state.get("surplus", [])) // (len(state["arms"]) - 1)
 
 
-def _report(draft: Draft, ratio: stats.SampleRatio) -> None:
+def _report(draft: Draft, ratio: stats.SampleRatio, looked: causes.Causes) -> None:
     before = draft.before.sample_ratio
     mismatch = ratio.p_value <= ALPHA
+    if before and before.mismatch:
+        # What was found once stays found: an edit or a restart shows in one poll only.
+        looked = looked.after(before.causes)
     status = SampleRatioStatus(
         expected={v: round(share, 4) for v, share in ratio.expected.items()},
         observed={v: round(share, 4) for v, share in ratio.observed.items()},
         p_value=float(f"{ratio.p_value:.3g}"),
         mismatch=mismatch,
+        causes=looked.found if mismatch else [],
+        checked=looked.fine if mismatch else [],
     )
     draft.update(sample_ratio=status)
     if mismatch and not (before and before.mismatch):
-        draft.tell(Reason.SAMPLE_RATIO_MISMATCH, describe(status))
+        draft.tell(Reason.SAMPLE_RATIO_MISMATCH, f"{describe(status)}; {looked}")
 
 
 def describe(status: SampleRatioStatus) -> str:

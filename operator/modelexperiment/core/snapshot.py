@@ -35,6 +35,8 @@ class RouteSeen:
     """Percent by modelVersion; None where it sends traffic anywhere else as well."""
     destinations: Any
     """Its destinations as they stand, to be restored later."""
+    retries: int | None = None
+    """How often it sends a failed request again; None: not known."""
     marker: str | None = None
     """What a rollback left in it, in the same write."""
 
@@ -56,6 +58,8 @@ class Counted:
     samples: bool = True
     """Whether there was any sample in the span."""
     resets: tuple[Reset, ...] = ()
+    instances: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By version, how many scraped instances have fallen silent, and how many there were."""
     silent: tuple[str, ...] = ()
     """Selectors that match no series of the champion's, as the manifest names them."""
     history_lost: bool = False

@@ -202,6 +202,10 @@ class SampleRatioStatus(Part):
     """Anytime-valid p-value against the configured shares."""
     mismatch: bool
     """True freezes verdict and rollout."""
+    causes: list[str] = []
+    """Of a mismatch, the likely causes that were found."""
+    checked: list[str] = []
+    """Of a mismatch, what was looked at and is well."""
 
 
 class RolloutStatus(Part):
@@ -247,6 +251,8 @@ class Memory(Part):
     """The split that the current phase of the count runs under."""
     split_since: Time | None = None
     """When that phase began."""
+    corrected: Time | None = None
+    """When somebody's edit of the weights was put right last."""
     purpose: str = ""
     """Of what is asked: an ended experiment starts again where it changes."""
     promoted: ModelVersion | None = None
