@@ -248,7 +248,7 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--parallel", type=int, default=4)
     arguments = parser.parse_args()
-    wanted = [name for name in FAULTS if name in (arguments.faults or FAULTS)]
+    wanted = list(arguments.faults or FAULTS)
     found: dict[str, list[Any]] = {name: [] for name in wanted}
     turns = [name for name in wanted for _ in range(arguments.runs)]
     with (

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from modelexperiment.core.snapshot import Problem
+from modelexperiment.controller.reconcile import until_poll
+from modelexperiment.core.snapshot import Counted, Problem, RouteSeen, Snapshot
 from modelexperiment.core.status import Phase
 from modelexperiment.ports import ConflictError, UnavailableError
 from tests.controller.fakes import KEY, ORIGINAL, Cluster, Crash
@@ -531,3 +533,29 @@ def test_every_event_is_a_line_in_the_log_with_the_experiments_name(
 
     record = next(r for r in caplog.records if getattr(r, "event", "") == "Started")
     assert (record.experiment, record.levelname) == ("fraud/fraud-v2", "INFO")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected", "seconds"),
+    [
+        (5, None, 5),
+        (5, (3.0, 5.0), 3.25),
+        (5, (4.5, 5.0), 4.75),
+        (5, (4.9, 5.0), 5.15),
+        (5, (0.1, 5.0), 5.35),
+        (15, (1.0, 5.0), 11.25),
+        (1, (0.9, 1.0), 1.15),
+        (1, (0.5, 1.0), 0.75),
+        (5, (10.0, 15.0), 5),
+        (5, (-0.1, 5.0), 0.25),
+        (5, (-1.0, 5.0), 1.0),
+    ],
+)
+def test_the_next_poll_comes_soon_after_a_scrape(
+    interval: float, expected: tuple[float, float] | None, seconds: float
+) -> None:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    seen = Counted(now, now, {}, next_sample=expected)
+    route = RouteSeen(None, None)
+
+    assert until_poll(interval, Snapshot(now, 1, route, counted=seen)) == pytest.approx(seconds)

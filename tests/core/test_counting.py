@@ -15,6 +15,7 @@ from modelexperiment.core.counting import (
     Reset,
     Series,
     growth,
+    next_sample,
     without_base,
 )
 
@@ -219,3 +220,16 @@ def test_nothing_ever_counts_negative(values: list[float]) -> None:
     series = one(*((float(i), value) for i, value in enumerate(values)))
 
     assert total(series, since=0, until=len(values)) >= 0
+
+
+@pytest.mark.parametrize(
+    ("at", "due"),
+    [(10.0, 5.0), (12.0, 3.0), (15.0, 0.0), (16.0, -1.0), (17.5, -2.5), (18.0, 2.0), (33.0, 2.0)],
+)
+def test_the_next_sample_is_expected_at_the_pace_of_the_last_two(at: float, due: float) -> None:
+    older = one((1.0, 1.0), (4.0, 1.0))
+    assert next_sample([older, one((5.0, 1.0), (10.0, 2.0))], at) == (due, 5.0)
+
+
+def test_without_two_samples_nothing_is_expected() -> None:
+    assert next_sample([one((5.0, 1.0))], 6.0) is None

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from localcluster import Cluster
+from localcluster.ports import free_ports
 from tests.e2e.lab import OperatorProcess
 
 CHART = Path(__file__).parents[2] / "helm" / "modelexperiment"
@@ -13,6 +14,8 @@ NAMESPACE = "modelexperiment-system"
 RELEASE = "modelexperiment"
 # Nothing listens there: what an unreachable Prometheus looks like.
 DEAD_PROMETHEUS = "http://127.0.0.1:1"
+# Where a test may put one that fails.
+FAULTY_PROMETHEUS = f"http://127.0.0.1:{free_ports(1)[0]}"
 
 
 def install(cluster: Cluster, settle: str = "1s") -> None:
@@ -29,7 +32,7 @@ def install(cluster: Cluster, settle: str = "1s") -> None:
         "--set",
         f"prometheus.url={cluster.prometheus_url}",
         "--set",
-        f"prometheus.allowedUrls={{{DEAD_PROMETHEUS}}}",
+        f"prometheus.allowedUrls={{{DEAD_PROMETHEUS},{FAULTY_PROMETHEUS}}}",
         "--set",
         f"prometheus.settle={settle}",
     )

@@ -246,6 +246,9 @@ def until_poll(interval: float, snapshot: Snapshot) -> float:
     if expected is None or expected[1] > interval:
         return interval
     due, period = expected
+    if due < 0:
+        # It should be there by now: its scrape takes long. Look again after as long again.
+        return max(-due, STORED)
     stored = (due + STORED) % period
     if stored < SOONEST * interval:
         stored += period

@@ -72,15 +72,17 @@ def next_sample(series: Iterable[Series], at: float) -> tuple[float, float] | No
     """In how many seconds from `at` the next sample is due, and every how many seconds one is.
 
     Of the series that was scraped last, at the pace of its last two samples; None where no series
-    has two.
+    has two. One that is late is due in less than no time, until half its time has passed again.
     """
     pairs = [(s.samples[-1][0], s.samples[-2][0]) for s in series if len(s.samples) > 1]
     if not pairs:
         return None
     last, before = max(pairs)
     period = last - before
-    periods = math.floor((at - last) / period) + 1
-    return last + periods * period - at, period
+    due = last + period - at
+    if due < -period / 2:
+        due %= period
+    return due, period
 
 
 def growth(
