@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from calibration import requests, safety, users
+from calibration import days, requests, safety, users
 from calibration.report import Row, table
 
 # The longest first, so that no core waits at the end.
@@ -19,6 +19,7 @@ STUDIES: dict[str, Callable[[], list[Row]]] = {
     "peeking": requests.peeking,
     "rare events": requests.rare,
     "guardrails": safety.guardrails,
+    "healthy days": days.healthy_days,
     "means": requests.means,
     "ramp and drift": requests.drift,
     "known horizons": requests.horizons,
@@ -35,6 +36,7 @@ ORDER = [
     "heavy users",
     "moderate users",
     "guardrails",
+    "healthy days",
     "sample ratio",
 ]
 _PAGE = """# Calibration
