@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modelexperiment.core import lifecycle
+from modelexperiment.core import ramp
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
 from modelexperiment.core.fields import format_time
@@ -56,7 +56,7 @@ def finish(draft: Draft) -> None:
     except (ValueError, KeyError, TypeError, ValidationError):
         # Somebody wrote what no operator did.
         return
-    lifecycle.end(draft, Phase.ROLLED_BACK)
+    ramp.end(draft, Phase.ROLLED_BACK)
     known = {(g.name, g.model_version): g for g in [*draft.status.guardrails, *broken]}
     draft.update(decision=decided, guardrails=list(known.values()))
     champion = draft.spec.champion_version
