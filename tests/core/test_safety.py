@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from datetime import timedelta
@@ -296,3 +297,75 @@ def test_a_bound_that_cannot_be_is_refused(guardrail: dict[str, Any], message: s
     found = statistical.unreadable(spec(guardrails=[{"name": "x", **guardrail}]))
 
     assert str(found).startswith(message)
+
+
+USERS = {"header": "x-user-id", "buckets": 64, "bucketLabel": "bucket"}
+
+
+def by_bucket(life: Watched, rng: np.random.Generator, rate: float) -> GuardrailStatus:
+    """A poll of users in 64 buckets: 30 requests of each at the champion, 10 at the challenger."""
+    life.now += STEP
+    since = life.status.memory.guarded_until
+    assert since is not None
+    buckets = {
+        ("errors", version): {b: Increment(n, int(rng.binomial(n, p))) for b in range(64)}
+        for version, n, p in (("v1", 30, 0.02), ("v2", 10, rate))
+    }
+    whole = {
+        arm: Increment(sum(i.n for i in its.values()), sum(i.s for i in its.values()))
+        for arm, its in buckets.items()
+    }
+    life.decide(
+        life.snapshot(guarded=Guarded(Counted(since, since + STEP, whole, buckets=buckets)))
+    )
+    return life.status.guardrails[0]
+
+
+@pytest.mark.parametrize("bound", [{"max": 0.05}, {"maxIncrease": {"relative": 50}}], ids=str)
+def test_users_are_compared_by_their_buckets(bound: dict[str, Any]) -> None:
+    rng = np.random.default_rng(3)
+    life = Watched({"name": "errors", "proportion": COUNTERS, **bound}, assignment=USERS)
+    for _ in range(20):
+        by_bucket(life, rng, 0.02)
+    found = life.status.guardrails[0]
+    assert (found.state, found.message) == ("Pass", None)
+    for _ in range(20):
+        by_bucket(life, rng, 0.3)
+    assert life.status.phase is Phase.ROLLED_BACK
+    assert len(json.dumps(life.status.memory.guardrail_tests)) < 6_000
+
+
+def test_without_the_buckets_label_alpha_is_not_promised() -> None:
+    life = Watched(ERRORS, assignment={"header": "x-user-id"})
+    for _ in range(4):
+        found = life.watch({"v1": (900, 9), "v2": (100, 1)})
+
+    assert found.state == "Pass"
+    assert found.message is not None
+    assert "alpha is not promised without spec.assignment.bucketLabel" in found.message
+
+
+def test_a_guardrail_that_an_edit_adds_counts_from_the_last_poll_on() -> None:
+    life = Life()
+    life.start()
+    for _ in range(5):
+        life.poll({"v1": (1_000, 500), "v2": (1_000, 500)})
+    life.edit(guardrails=[ERRORS])
+    since = life.status.counted_until
+    assert since is not None
+    increments = {("errors", v): Increment(1_000, 10) for v in ("v1", "v2")}
+    life.now += STEP
+    life.decide(life.snapshot(guarded=Guarded(Counted(since, since + STEP, increments))))
+
+    assert life.status.guardrails[0].state == "Pass"
+    assert life.status.memory.guarded_until == since + STEP
+
+
+def test_the_state_of_a_guardrail_that_an_edit_removes_is_forgotten() -> None:
+    life = Watched(ERRORS, {**ERRORS, "name": "others"})
+    for _ in range(5):
+        life.watch({"v1": (900, 9), "v2": (100, 1)})
+    assert set(life.status.memory.guardrail_tests) == {"errors/v2/max", "others/v2/max"}
+    life.edit(guardrails=[ERRORS])
+    life.watch({"v1": (900, 9), "v2": (100, 1)})
+    assert set(life.status.memory.guardrail_tests) == {"errors/v2/max"}

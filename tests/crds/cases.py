@@ -179,6 +179,11 @@ REFUSED = {
         "a guardrail needs a bound: max, min or maxIncrease",
         {"guardrails": [{"name": "errors", "query": "vector(0)"}]},
     ),
+    "a window shorter than its limit": Refused(
+        "spec.guardrails[0].failureWindow",
+        "failureWindow must be at least failureLimit",
+        {"guardrails": [{**ERRORS, "failureLimit": 4, "failureWindow": 3}]},
+    ),
     "a guardrail of two kinds": Refused(
         "spec.guardrails[0]",
         "exactly one of query, proportion, mean, rate, quantile must be set",

@@ -26,6 +26,7 @@ from modelexperiment.core.counting import (
 )
 from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.measures import Part, cells, guardrail_parts, parts_of
+from modelexperiment.core.safety import counted_until
 from modelexperiment.core.snapshot import Counted, Guarded, Problem
 from modelexperiment.core.status import ExperimentStatus
 from modelexperiment.core.tally import add_up, add_up_segments
@@ -133,7 +134,7 @@ class CounterReader:
         parts = guardrail_parts(experiment.spec)
         if not parts:
             return None
-        guarded = status.memory.guarded_until
+        guarded = counted_until(status)
         if guarded is None or status.phase.ended:
             window = self.settings.prometheus_lookback.total_seconds()
             span = Span(at - window, at, at, probe=True)

@@ -62,5 +62,8 @@ def _take_in(draft: Draft, counted: Counted) -> None:
         counted_until=counted.until,
         analysis=with_segments(spec, comparisons, analysis.analyse(spec, comparisons, edges)),
     )
+    if not any(guardrail.statistical for guardrail in spec.guardrails):
+        # One that an edit adds counts from then on, and reads no history of days.
+        draft.remember(guarded_until=None)
     sample_ratio.check(draft, counted)
     draft.update(plan=planning.sample_plan(spec, draft.status, counted.until))

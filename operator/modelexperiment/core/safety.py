@@ -26,7 +26,7 @@ from modelexperiment.core.statistical import (
     users,
     with_exposure,
 )
-from modelexperiment.core.status import GuardrailState, GuardrailStatus
+from modelexperiment.core.status import ExperimentStatus, GuardrailState, GuardrailStatus
 
 # Without a sample of the challenger for so long there is no data.
 QUIET = timedelta(minutes=1)
@@ -71,7 +71,7 @@ def judge(draft: Draft) -> tuple[list[GuardrailStatus], set[Name]]:
     if isinstance(guarded, Problem):
         unknown = Answer(GuardrailState.INSUFFICIENT_DATA, guarded.message, fed=False)
         found = {(g.name, v): unknown for g, v in names}
-    elif guarded is None or guarded.settled.since != draft.status.memory.guarded_until:
+    elif guarded is None or guarded.settled.since != counted_until(draft.status):
         last = [s for g, v in names if (s := before.get((g.name, v)))]
         # Whether there is data is judged where it was looked for.
         return last, {(g.name, v) for g, v in names}
@@ -89,22 +89,22 @@ def _take_in(
     settled = with_exposure(spec, status, guarded.settled)
     unsettled = [with_exposure(spec, status, step) for step in guarded.unsettled]
     moves = bool(settled.samples or settled.resets) or settled.until - settled.since >= IDLE
-    known: dict[str, Any] = dict(status.memory.guardrail_tests or {})
+    known = _known(draft)
     kept: dict[str, Any] = {}
     found: dict[Name, Answer] = {}
     for guardrail, version in names:
         answers = []
         for bound in bounds_of(guardrail):
             key = f"{guardrail.name}/{version}/{bound}"
-            watch = restore(spec, guardrail, bound, known.get(key))
             try:
+                watch = restore(spec, guardrail, bound, known.get(key))
                 if moves:
                     watch, _ = observe(spec, guardrail, bound, version, watch, settled)
                 kept[key] = saved(spec, guardrail, watch)
                 seen = _Seen(spec, guardrail, bound, version, _present(settled, guardrail, spec))
                 answers.append(seen.answer(draft, watch, unsettled, settled.until))
             except ValueError as why:
-                kept[key] = known.get(key)
+                # What was known stays; with a longer poll the numbers may belong together again.
                 answers.append(
                     Answer(GuardrailState.INSUFFICIENT_DATA, f"can't be tested: {why}", fed=False)
                 )
@@ -114,6 +114,23 @@ def _take_in(
         guardrail_tests={**known, **kept},
     )
     return found
+
+
+def _known(draft: Draft) -> dict[str, Any]:
+    """The states of all tests that the spec still has."""
+    saved_states: dict[str, Any] = draft.status.memory.guardrail_tests or {}
+    names = {
+        f"{guardrail.name}/{version}/{bound}"
+        for guardrail in statistical(draft.spec)
+        for version in draft.spec.challengers
+        for bound in bounds_of(guardrail)
+    }
+    return {key: state for key, state in saved_states.items() if key in names}
+
+
+def counted_until(status: ExperimentStatus) -> datetime | None:
+    """Up to when guardrails count; where none ever has, from the metrics' last poll on."""
+    return status.memory.guarded_until or status.counted_until
 
 
 def _present(counted: Counted, guardrail: Guardrail, spec: ExperimentSpec) -> bool:
