@@ -46,6 +46,8 @@ class Fault:
     break_it: Callable[[ModelServer], None]
     errors: float = HEALTHY_ERRORS
     """The share of errors of both versions before."""
+    shows: bool = False
+    """Whether the first error after the fault is its first bad response; else every one is."""
 
 
 def _errors(server: ModelServer) -> None:
@@ -68,7 +70,7 @@ def _drift(server: ModelServer) -> None:
 
 
 FAULTS = {
-    "errors": Fault("30 % errors (1 % before)", _errors),
+    "errors": Fault("30 % errors (1 % before)", _errors, shows=True),
     "latency": Fault("2x latency (p95 of 90 ms before)", _slow),
     "dead": Fault("a dead arm (port closed)", ModelServer.die),
     "drift": Fault("drift to 1.5x errors within 30 s (20 % before)", _drift, errors=0.20),
@@ -192,7 +194,8 @@ def once(lab: Lab, api: Api, fault: Fault, chance: random.Random) -> float | Non
     began = time.time()
     fault.break_it(challenger)
     found = _until(lambda: not lab.gateway.route_weights("predict").get("v2"), LONGEST, 0.05)
-    seconds = time.time() - (challenger.first_failure or began)
+    first = challenger.first_failure if fault.shows else None
+    seconds = time.time() - (first or began)
     if challenger.dead:
         challenger.revive()
     challenger.failing, challenger.seconds = fault.errors, HEALTHY_SECONDS
