@@ -45,7 +45,7 @@ def test_no_failure_of_prometheus_is_a_pass_or_a_breach(lab: Lab, faulty: Faulty
     # Missing data is a breach here, but an error of Prometheus is no missing data.
     rails = [
         statistical(lab, minSamples=10, noData="Fail"),
-        lab.error_guardrail(name="recent", noData="Fail", failureLimit=2),
+        lab.error_guardrail(name="recent", failureLimit=2),
     ]
     lab.send(20)
     time.sleep(2.5)
