@@ -24,6 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # So that the script finds the checkout's packages wherever it is called from.
 sys.path[:0] = [str(ROOT), str(ROOT / "operator"), str(ROOT / "scripts")]
 
+from metrics_reference import render_metrics  # noqa: E402
 from reference import render_reference  # noqa: E402
 
 from localcluster import ClusterError, catalog  # noqa: E402
@@ -108,6 +109,7 @@ DERIVED = (
     Derived("helm/modelexperiment/templates/crd.yaml", chart_crd),
     Derived("docs/reference.md", lambda: render_reference(crd.build_crd())),
     Derived("docs/alert.schema.json", lambda: json.dumps(webhook_schema(), indent=2) + "\n"),
+    Derived("docs/metrics.md", render_metrics),
 )
 # In this order: the manifest is rendered from the chart, the CRD's template in it included.
 FROM_CHART = (Derived("manifests/install.yaml", install_manifest),)

@@ -27,18 +27,22 @@ from modelexperiment.adapters.kubernetes import (
 )
 from modelexperiment.adapters.prometheus import Access, PrometheusSource
 from modelexperiment.adapters.telemetry import Telemetry
+from modelexperiment.adapters.web import Health
 from modelexperiment.controller.alerting import Courier
 from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.handlers import Watched, build_registry, build_settings
-from modelexperiment.controller.leader import LeadershipLostError, lead
+from modelexperiment.controller.leader import LeadershipLostError, Standing, lead
 from modelexperiment.controller.queue import DueQueue, Key
 from modelexperiment.controller.reconcile import Reconciler
+from modelexperiment.controller.watches import Watches
 from modelexperiment.settings import Settings, SettingsError
 
 _log = logging.getLogger(__name__)
 
 # The queue looks at the clock every second; a loop that has not moved for this long is stuck.
 STUCK = 30.0
+# All that a worker waits for has a limit of its own; together they stay well under this.
+STALLED = 600.0
 
 
 class _JsonFormatter(logging.Formatter):
@@ -97,22 +101,40 @@ class Operator:
             settings.prometheus_timeout.total_seconds(),
             settings.prometheus_workers,
             prometheus_access(settings),
+            self.telemetry.query,
         )
         self.queue: DueQueue[Key] | None = None
-        self.watching = asyncio.Event()
+        self.standing = Standing()
+        self.watches = Watches(settings.watch_namespaces)
 
-    def alive(self) -> str | None:
-        """What is wrong with this process, if anything."""
+    def alive(self) -> Health:
+        """Whether loop and queue move."""
         if self.queue is None:
-            return None
+            return Health(True, "ok")
         silent = asyncio.get_running_loop().time() - self.queue.beat
-        return f"the queue has not moved for {silent:.0f} s" if silent > STUCK else None
+        if silent > STUCK:
+            return Health(False, f"the loop has not moved for {silent:.0f} s")
+        stalled = self.queue.stalled()
+        if stalled > STALLED:
+            return Health(False, f"no worker has moved for {stalled:.0f} s, and work is due")
+        return Health(True, "ok")
 
-    def ready(self) -> str | None:
-        """What keeps the operator from its work; a follower that waits is ready."""
-        if self.queue is not None and not self.watching.is_set():
-            return "the watch is not open yet"
-        return self.alive()
+    def ready(self) -> Health:
+        """Whether the operator works, or stands by to work."""
+        if self.queue is None:
+            return self._standing_by()
+        wrong = self.watches.wrong()
+        return Health(False, wrong) if wrong else self.alive()
+
+    def _standing_by(self) -> Health:
+        """A follower is ready as long as it can read who leads."""
+        standing = self.standing
+        if not self.settings.leader_election or standing.read_at is None:
+            return Health(False, "starting: the API server has not answered yet")
+        silent = asyncio.get_running_loop().time() - standing.read_at
+        if silent > self.settings.lease_duration.total_seconds():
+            return Health(False, f"the Lease could not be read for {silent:.0f} s")
+        return Health(True, f"ok, standing by: {standing.holder or 'nobody'} holds the Lease")
 
     def _wake(self, key: Key) -> None:
         """Let an experiment be worked on now."""
@@ -122,7 +144,7 @@ class Operator:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve metrics, wait for leadership, work until `stop` is set."""
         runner = None
-        api_client = await connect()
+        api_client = await connect(failed=self.telemetry.api_error)
         try:
             if self.settings.metrics_port:
                 runner = await self._serve(self.settings.metrics_port)
@@ -150,7 +172,7 @@ class Operator:
         work: Callable[[], Awaitable[None]],
     ) -> None:
         """Work under the Lease; who only waits for it ends at once when `stop` is set."""
-        leading = asyncio.create_task(lead(api_client, settings, work))
+        leading = asyncio.create_task(lead(api_client, settings, work, self.standing))
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({leading, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -180,10 +202,10 @@ class Operator:
         self.queue = DueQueue(reconciler, self.settings.workers)
         self.queue.beat = asyncio.get_running_loop().time()
         namespaces = self.settings.watch_namespaces
+        self.telemetry.lead()
         watch = kopf.operator(
-            registry=build_registry(self.queue, Watched()),
+            registry=build_registry(self.queue, Watched(), self.watches),
             settings=build_settings(clusterwide=not namespaces),
-            ready_flag=self.watching,
             stop_flag=stop,
             clusterwide=not namespaces,
             namespaces=namespaces,
@@ -197,6 +219,7 @@ class Operator:
             deliveries.cancel()
             await asyncio.gather(workers, deliveries, return_exceptions=True)
             await alerter.close()
+            self.telemetry.follow()
 
 
 async def _first(*tasks: asyncio.Task[None]) -> None:

@@ -32,7 +32,7 @@ class QueryError(Exception):
 
 
 class Observer(Protocol):
-    """Who keeps the operator's own metrics."""
+    """Who keeps the operator's own metrics. An experiment's key is (namespace, name)."""
 
     def reconcile(self) -> AbstractContextManager[None]:
         """Time a reconcile."""
@@ -40,16 +40,31 @@ class Observer(Protocol):
     def poll(self, due: bool) -> AbstractContextManager[None]:
         """Time a poll, if one is due."""
 
+    def lag(self, seconds: float) -> None:
+        """Note how long after it was due a poll was done."""
+
     def error(self, reason: str) -> None:
-        """Count a failure."""
+        """Count a reconcile that failed."""
 
     def alert(self, kind: str, delivered: bool) -> None:
         """Count an attempt to deliver alerts to a kind of receiver."""
 
-    def observe(self, key: object, status: ExperimentStatus) -> None:
-        """Take an experiment's state in."""
+    def status_written(self) -> None:
+        """Count a write of a status."""
 
-    def forget(self, key: object) -> None:
+    def route_written(self, succeeded: bool) -> None:
+        """Count a write of a route."""
+
+    def rolled_back(self, seconds: float) -> None:
+        """Note how long after the start of the poll that saw the breach the route was written."""
+
+    def knows(self, key: tuple[str, str]) -> bool:
+        """Whether an experiment was observed before."""
+
+    def observe(self, key: tuple[str, str], status: ExperimentStatus, champion: str) -> None:
+        """Take an experiment's state in; `champion` is the champion's modelVersion."""
+
+    def forget(self, key: tuple[str, str]) -> None:
         """Drop an experiment that is gone."""
 
 

@@ -262,8 +262,12 @@ class FakeObserver:
 
     def __init__(self) -> None:
         self.polls: list[bool] = []
+        self.lags: list[float] = []
         self.failures: list[str] = []
         self.deliveries: list[tuple[str, bool]] = []
+        self.rollbacks: list[float] = []
+        self.writes: list[str] = []
+        self.history: list[str] = []
         self.seen: dict[object, str] = {}
 
     @contextmanager
@@ -275,16 +279,32 @@ class FakeObserver:
         self.polls.append(due)
         yield
 
+    def lag(self, seconds: float) -> None:
+        self.lags.append(seconds)
+
     def error(self, reason: str) -> None:
         self.failures.append(reason)
 
     def alert(self, kind: str, delivered: bool) -> None:
         self.deliveries.append((kind, delivered))
 
-    def observe(self, key: object, status: ExperimentStatus) -> None:
-        self.seen[key] = str(status.phase)
+    def status_written(self) -> None:
+        self.writes.append("status")
 
-    def forget(self, key: object) -> None:
+    def route_written(self, succeeded: bool) -> None:
+        self.writes.append("route" if succeeded else "no route")
+
+    def rolled_back(self, seconds: float) -> None:
+        self.rollbacks.append(seconds)
+
+    def knows(self, key: tuple[str, str]) -> bool:
+        return key in self.seen
+
+    def observe(self, key: tuple[str, str], status: ExperimentStatus, champion: str) -> None:
+        self.seen[key] = str(status.phase)
+        self.history.append(str(status.phase))
+
+    def forget(self, key: tuple[str, str]) -> None:
         self.seen.pop(key, None)
 
 

@@ -12,6 +12,7 @@ import kopf
 from modelexperiment.adapters.istio import GROUP as ISTIO_GROUP
 from modelexperiment.adapters.istio import VERSION as ISTIO_VERSION
 from modelexperiment.controller.queue import DueQueue, Key
+from modelexperiment.controller.watches import Watches
 from modelexperiment.core.crd import GROUP, PLURAL, VERSION
 
 _log = logging.getLogger(__name__)
@@ -38,13 +39,17 @@ class Watched:
         return [key for key, route in self.routes.items() if route == virtual_service]
 
 
-def build_registry(queue: DueQueue[Key], watched: Watched) -> kopf.OperatorRegistry:
-    """The handlers, as a registry that kopf runs."""
+def build_registry(
+    queue: DueQueue[Key], watched: Watched, watches: Watches
+) -> kopf.OperatorRegistry:
+    """The handlers, as a registry that kopf runs; `watches` hears which watches are open."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    async def login(**kwargs: Any) -> kopf.AiohttpSession | None:
+        return watches.session(
+            kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        )
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def experiment_seen(event: Mapping[str, Any], body: Mapping[str, Any], **_: Any) -> None:

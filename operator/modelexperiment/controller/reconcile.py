@@ -59,6 +59,8 @@ class _Pace:
     """How often it has failed in a row."""
     rollback: planning.Plan | None = None
     """A rollback that was decided and perhaps routed, but that no status tells of yet."""
+    breach_seen: float | None = None
+    """When the poll began whose breach is not yet answered by the route."""
 
 
 @dataclass
@@ -81,6 +83,7 @@ class Reconciler:
         except ConflictError:
             # Whatever was polled was not written: poll again.
             pace.due = 0.0
+            self.telemetry.error("conflict")
             return SOON * (1 + random.random())
         except UnavailableError as error:
             pace.failures += 1
@@ -88,6 +91,9 @@ class Reconciler:
             self.telemetry.error("unavailable")
             _log.warning("%s: %s", key, error, extra={"experiment": str(key)})
             return min(RETRY * 2.0 ** min(pace.failures, 8), LONGEST_RETRY)
+        except Exception:
+            self.telemetry.error("unexpected")
+            raise
         pace.failures = 0
         if delay is None:
             del self._paces[key]
@@ -107,28 +113,39 @@ class Reconciler:
             experiment = parse_experiment(seen)
         except ManifestError as error:
             # The CRD refuses such a spec; one that was stored under an older CRD may be here.
+            self.telemetry.error("unreadable")
             _log.error("%s: %s", key, error, extra={"experiment": str(key)})
             return LONGEST_RETRY
+        if not self.telemetry.knows(key):
+            # Before the first poll, which may take long or fail: the history goes on at once.
+            self.telemetry.observe(key, before, experiment.spec.champion_version)
         interval = max(SHORTEST_INTERVAL, experiment.spec.analysis.interval.total_seconds())
         # What keeps an experiment from starting is looked at whole, or not said at all.
-        poll = time.monotonic() >= pace.due or not before.phase.started
+        began = time.monotonic()
+        poll = began >= pace.due or not before.phase.started
         with self.telemetry.poll(poll):
             snapshot = await self.gatherer.snapshot(experiment, before, seen, poll=poll)
         if poll:
-            pace.due = time.monotonic() + interval
+            done = time.monotonic()
+            if before.phase.started and pace.due:
+                self.telemetry.lag(done - pace.due)
+            pace.due = done + interval
+        unfinished = pace.rollback
         plan = self._decide(experiment, before, snapshot, pace)
+        if pace.rollback is not None and unfinished is None:
+            pace.breach_seen = began
         started = plan.status.phase.started and not before.phase.started
         if started:
             seen = await self.store.add_finalizer(seen)
             await self._write(seen, before, plan.status, plan.events)
             return 0.0
-        plan, failed = await self._route(experiment, plan, snapshot)
+        plan, failed = await self._route(experiment, plan, snapshot, pace)
         reports = self.courier.reports(key)
         plan = alerting.with_alerts(experiment.spec, before, plan, snapshot, reports)
         await self._write(seen, before, plan.status, plan.events)
         pace.rollback = None
         self.courier.take(key, alerting.receivers(experiment.spec), plan.status.memory.alerts)
-        self.telemetry.observe(key, plan.status)
+        self.telemetry.observe(key, plan.status, experiment.spec.champion_version)
         if failed:
             return RETRY
         if not plan.status.phase.started:
@@ -156,21 +173,29 @@ class Reconciler:
         return plan
 
     async def _route(
-        self, experiment: Experiment, plan: planning.Plan, snapshot: Snapshot
+        self, experiment: Experiment, plan: planning.Plan, snapshot: Snapshot, pace: _Pace
     ) -> tuple[planning.Plan, bool]:
         """Make the route say what it should; also whether that failed."""
         if plan.routing is None:
             return plan, False
         route = snapshot.route
         if isinstance(route, RouteSeen) and in_place(route, plan.routing):
-            return planning.routed(plan, snapshot), False
+            return self._routed(plan, snapshot, pace), False
         try:
             problem = await self.router.apply(experiment, plan.routing)
         except UnavailableError as error:
             problem = Problem("WriteFailed", f"{error}; it is tried again", bad_input=False)
+        self.telemetry.route_written(problem is None)
         if problem:
             return planning.not_routed(plan, problem, snapshot), not problem.bad_input
-        return planning.routed(plan, snapshot), False
+        return self._routed(plan, snapshot, pace), False
+
+    def _routed(self, plan: planning.Plan, snapshot: Snapshot, pace: _Pace) -> planning.Plan:
+        """Say that the route is as it should be, and how long a rollback took until then."""
+        if pace.breach_seen is not None:
+            self.telemetry.rolled_back(time.monotonic() - pace.breach_seen)
+            pace.breach_seen = None
+        return planning.routed(plan, snapshot)
 
     async def _write(
         self,
@@ -183,6 +208,7 @@ class Reconciler:
         dumped = after.dump()
         if dumped != before.dump():
             await self.store.write_status(seen, dumped)
+            self.telemetry.status_written()
         self._log_events(seen, events)
         await self.store.tell(seen, events)
 
