@@ -10,34 +10,37 @@ from modelexperiment.adapters.telemetry import Telemetry
 _HEADER = """\
 # The operator's own metrics
 
-<!-- Generated from adapters/telemetry.py and adapters/experiment_series.py by scripts/generate.py. -->
+<!-- Generated from adapters/{telemetry,experiment_series}.py by scripts/generate.py. -->
 
-At `/metrics` of each pod, port 8080 (`metrics.port` of the chart). The chart makes the Service, and where
-asked to a ServiceMonitor (`metrics.serviceMonitor`), alerts (`metrics.prometheusRule`) and a Grafana dashboard
-(`metrics.dashboard`). Units are base units: seconds, and ratios in place of percents.
+At `/metrics` of each pod, port 8080 (`metrics.port` of the chart). The chart makes the Service, and
+where asked to a ServiceMonitor (`metrics.serviceMonitor`), alerts (`metrics.prometheusRule`) and a
+Grafana dashboard (`metrics.dashboard`). Units are base units: seconds, and ratios in place of
+percents.
 
-Without the ServiceMonitor, scrape **with `honor_labels: true`**: `namespace` is the experiment's, and Prometheus
-would rename it to `exported_namespace` where it puts a label `namespace` on its targets.
+Without the ServiceMonitor, scrape **with `honor_labels: true`**: `namespace` is the experiment's,
+and Prometheus would rename it to `exported_namespace` where it puts a label `namespace` on its
+targets.
 """
 
 _EXPERIMENTS = """\
 ## What experiments say
 
-Read off the status, so the lines on a dashboard go on after a restart of the operator as soon as it leads, before its
-first poll. Only the leader has them; the series of a deleted experiment vanish with it. A verdict, a phase, a condition is
-1 for what it is, and the others are absent. How far counting is behind is `time() - modelexperiment_counted_until_timestamp_seconds`.
+Read off the status, so the lines on a dashboard go on after a restart of the operator as soon as it
+leads, before its first poll. Only the leader has them; the series of a deleted experiment vanish
+with it. A verdict, a phase, a condition is 1 for what it is, and the others are absent. How far
+counting is behind is `time() - modelexperiment_counted_until_timestamp_seconds`.
 
 All have the labels `namespace` and `experiment`. An experiment has at most
-`15 + 3 V + M (2 V + 9 C) + 6 G C` series, with V versions, C = V - 1 challengers, M metrics and G guardrails:
-{least} for two versions, one metric and one guardrail, {usual} for two versions, three metrics and three guardrails.
-Segments are not exported: they are in the status.
+`15 + 3 V + M (2 V + 9 C) + 6 G C` series, with V versions, C = V - 1 challengers, M metrics and G
+guardrails: {least} for two versions, one metric and one guardrail, {usual} for two versions, three
+metrics and three guardrails. Segments are not exported: they are in the status.
 """
 
 _PROCESS = """\
 ## What the process does
 
-Of every pod, followers as well: theirs stand still. Beside these there are Python's usual `process_*` and `python_*`.
-Their number does not depend on the experiments.
+Of every pod, followers as well: theirs stand still. Beside these there are Python's usual
+`process_*` and `python_*`. Their number does not depend on the experiments.
 """
 
 

@@ -44,6 +44,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _lease(text: str) -> timedelta:
+    found = parse_duration(text)
+    if found < timedelta(seconds=3):
+        raise ValueError("must be at least 3s")
+    return found
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise ValueError("must be a port, 0 for none")
@@ -110,7 +117,7 @@ class Settings:
     lease_name: str = "modelexperiment"
     """The Lease's name."""
     lease_duration: timedelta = timedelta(seconds=15)
-    """How long the Lease holds without being renewed."""
+    """How long the Lease holds without being renewed, from 3s up."""
     workers: int = 8
     """Experiments that are worked on at once."""
     metrics_port: int = 8080
@@ -141,6 +148,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "alerts_allowed_urls": _addresses,
     "watch_namespaces": _list,
     "leader_election": _flag,
+    "lease_duration": _lease,
     "workers": _positive,
     "metrics_port": _port,
     "log_format": _one_of("json", "text"),
@@ -157,8 +165,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         text = environment.get(name, "")
         if not text:
             continue
-        durations = field.type == "timedelta"
-        read = parse_duration if durations else _READERS.get(field.name, str)
+        default = parse_duration if field.type == "timedelta" else str
+        read = _READERS.get(field.name, default)
         try:
             found[field.name] = read(text)
         except ValueError as why:

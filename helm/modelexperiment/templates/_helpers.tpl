@@ -19,7 +19,13 @@ app.kubernetes.io/name: {{ include "modelexperiment.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* Labels of one's own never stand in for the chart's. */}}
 {{- define "modelexperiment.labels" -}}
+{{- $own := include "modelexperiment.ownLabels" . | fromYaml }}
+{{- toYaml (merge (dict) $own .Values.commonLabels) }}
+{{- end }}
+
+{{- define "modelexperiment.ownLabels" -}}
 {{ include "modelexperiment.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
@@ -78,5 +84,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resourceNames: {{ toJson . }}
   {{- end }}
   verbs: [get]
+{{- end }}
+{{- end }}
+
+{{- define "modelexperiment.alertLabels" -}}
+{{- with .alertLabels }}
+{{- toYaml . }}
 {{- end }}
 {{- end }}

@@ -242,7 +242,7 @@ def test_users_rights_come_with_the_clusters_own_roles(
 def test_plain_manifests_install_the_same(cluster: Cluster) -> None:
     """manifests/install.yaml and then manifests/example.yaml, as the documentation says."""
     documents = (ROOT / "manifests" / "install.yaml").read_text()
-    paused = documents.replace("  replicas: 1\n", "  replicas: 0\n")
+    paused = documents.replace("  replicas: 2\n", "  replicas: 0\n")
     assert paused != documents
 
     cluster.apply(paused)
