@@ -114,6 +114,38 @@ def test_defaults_are_the_operators_own(render: Render) -> None:
             ("hooks.example.com", "http://am:9093/x"),
         ),
         ({"alerts": {"timeout": "3s"}}, "alerts_timeout", timedelta(seconds=3)),
+        (
+            {"prometheus": {"access": {"secret": "thanos", "token": "bearer"}}},
+            "prometheus_token_file",
+            "/etc/modelexperiment/prometheus/bearer",
+        ),
+        (
+            {"prometheus": {"access": {"token": "/var/run/token"}}},
+            "prometheus_token_file",
+            "/var/run/token",
+        ),
+        ({"prometheus": {"access": {"ca": "/ca.crt"}}}, "prometheus_ca_file", "/ca.crt"),
+        (
+            {"prometheus": {"access": {"username": "me", "password": "/pw"}}},
+            "prometheus_username",
+            "me",
+        ),
+        (
+            {"prometheus": {"access": {"username": "me", "password": "/pw"}}},
+            "prometheus_password_file",
+            "/pw",
+        ),
+        (
+            {"prometheus": {"access": {"cert": "/tls.crt", "key": "/tls.key"}}},
+            "prometheus_cert_file",
+            "/tls.crt",
+        ),
+        (
+            {"prometheus": {"access": {"cert": "/tls.crt", "key": "/tls.key"}}},
+            "prometheus_key_file",
+            "/tls.key",
+        ),
+        ({"prometheus": {"access": {"tenant": "ml"}}}, "prometheus_tenant", "ml"),
         ({"watchNamespaces": ["a", "b"]}, "watch_namespaces", ("a", "b")),
         ({"workers": 1000000}, "workers", 1000000),
         ({"leaderElection": {"enabled": False}, "replicas": 1}, "leader_election", False),
@@ -156,7 +188,12 @@ def test_each_value_reaches_its_setting(
         ("extraEnv[0].value=x", "at '/extraEnv/0': missing property 'name'"),
         ("topologySpreadConstraints[0].maxSkew=1", "at '/topologySpreadConstraints/0'"),
         ("commonLabels.team=1", "at '/commonLabels/team': got number, want string"),
+        ("prometheus.access.token=../token", "at '/prometheus/access/token'"),
         # These make sense by themselves, and not together.
+        (
+            "prometheus.access.token=bearer",
+            "prometheus.access.token: bearer is a key, and prometheus.access.secret names no",
+        ),
         ("leaderElection.enabled=false", "replicas: more than one needs leaderElection.enabled"),
         (
             "metrics.serviceMonitor.enabled=true,metrics.service.enabled=false",
@@ -169,6 +206,24 @@ def test_the_schema_refuses(helm: Helm, values: str, said: str) -> None:
 
     assert done.returncode != 0
     assert said in done.stderr
+
+
+def test_a_secret_for_prometheus_is_mounted_for_the_operator_alone(render: Render) -> None:
+    documents = render(prometheus={"access": {"secret": "thanos", "token": "bearer"}})
+    found = next(d for d in documents if d["kind"] == "Deployment")
+    pod = found["spec"]["template"]["spec"]
+
+    assert pod["volumes"] == [
+        {"name": "prometheus-access", "secret": {"secretName": "thanos", "defaultMode": 0o440}}
+    ]
+    assert container(documents)["volumeMounts"] == [
+        {
+            "name": "prometheus-access",
+            "mountPath": "/etc/modelexperiment/prometheus",
+            "readOnly": True,
+        }
+    ]
+    assert pod["securityContext"]["fsGroup"] == 65532
 
 
 def test_image_by_version_tag_or_digest(render: Render) -> None:

@@ -92,3 +92,21 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toYaml . }}
 {{- end }}
 {{- end }}
+
+{{- define "modelexperiment.accessDirectory" -}}
+/etc/modelexperiment/prometheus
+{{- end }}
+
+{{/* A file of prometheus.access, given as (access, field): a key of its Secret, or a path. */}}
+{{- define "modelexperiment.accessFile" -}}
+{{- $access := first . }}
+{{- $field := last . }}
+{{- $file := get $access $field }}
+{{- if or (not $file) (hasPrefix "/" $file) }}
+{{- $file }}
+{{- else if $access.secret }}
+{{- printf "%s/%s" (include "modelexperiment.accessDirectory" .) $file }}
+{{- else }}
+{{- fail (printf "prometheus.access.%s: %s is a key, and prometheus.access.secret names no Secret" $field $file) }}
+{{- end }}
+{{- end }}
