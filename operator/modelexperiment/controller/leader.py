@@ -142,7 +142,8 @@ async def lead(
         lock,
         lease_duration=seconds,
         renew_deadline=seconds * 2 / 3,
-        retry_period=seconds / 8,
+        # The client takes no less than a second.
+        retry_period=max(1.0, seconds / 8),
         onstarted_leading=start,
         onstopped_leading=lost,
     )
