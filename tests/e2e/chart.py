@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from localcluster import Cluster
+from localcluster.ports import free_ports
 from tests.e2e.lab import OperatorProcess
 
 CHART = Path(__file__).parents[2] / "helm" / "modelexperiment"
@@ -42,16 +43,18 @@ def upgrade(cluster: Cluster, *settings: str) -> None:
     cluster.helm("upgrade", RELEASE, str(CHART), "-n", NAMESPACE, "--reuse-values", *flags)
 
 
-def environment(cluster: Cluster) -> dict[str, str]:
+def environment(cluster: Cluster, metrics_port: int) -> dict[str, str]:
     """The environment that the chart's Deployment gives the operator's container."""
     found = json.loads(cluster.kubectl("get", "deployment", RELEASE, "-n", NAMESPACE, "-o", "json"))
     container = found["spec"]["template"]["spec"]["containers"][0]
     given = {e["name"]: e["value"] for e in container["env"] if "value" in e}
     # No kubelet fills these in; and the port is this machine's, not a pod's own.
-    return {**given, "POD_NAMESPACE": NAMESPACE, "METRICS_PORT": "0"}
+    return {**given, "POD_NAMESPACE": NAMESPACE, "METRICS_PORT": str(metrics_port)}
 
 
 def start(cluster: Cluster, log: Path) -> OperatorProcess:
-    """The operator with a token of the chart's ServiceAccount."""
+    """The operator with a token of the chart's ServiceAccount; Prometheus scrapes it."""
     account = cluster.service_account_kubeconfig(NAMESPACE, RELEASE)
-    return OperatorProcess(account, log, **environment(cluster))
+    (port,) = free_ports(1)
+    cluster.scrape(RELEASE, [f"127.0.0.1:{port}"])
+    return OperatorProcess(account, log, **environment(cluster, port))
