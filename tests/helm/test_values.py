@@ -33,8 +33,20 @@ def settings(documents: list[Document]) -> Settings:
     return read_settings(given)
 
 
-def test_the_chart_is_clean(helm: Helm) -> None:
-    done = helm("lint", "--strict", str(CHART))
+@pytest.mark.parametrize(
+    "values",
+    [
+        "replicas=1",
+        "watchNamespaces={fraud,flights}",
+        "leaderElection.enabled=false,replicas=1",
+        "metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,"
+        "metrics.dashboard.enabled=true,networkPolicy.enabled=true,commonLabels.team=ml",
+        "rbac.create=false,serviceAccount.create=false,crds.install=false,"
+        "metrics.service.enabled=false,podDisruptionBudget.enabled=false",
+    ],
+)
+def test_the_chart_is_clean(helm: Helm, values: str) -> None:
+    done = helm("lint", "--strict", str(CHART), "--set", values)
 
     assert done.returncode == 0, done.stdout
     assert "[WARNING]" not in done.stdout

@@ -185,7 +185,8 @@ class Telemetry:
         if status.phase is Phase.ROLLED_BACK and before not in (None, Phase.ROLLED_BACK):
             self._rollbacks.inc()
         self._series.put(key, points(status, champion))
-        self._publish()
+        if before is not status.phase:
+            self._publish()
 
     def forget(self, key: tuple[str, str]) -> None:
         """Drop an experiment that is gone."""
