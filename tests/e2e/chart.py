@@ -43,13 +43,14 @@ def upgrade(cluster: Cluster, *settings: str) -> None:
     cluster.helm("upgrade", RELEASE, str(CHART), "-n", NAMESPACE, "--reuse-values", *flags)
 
 
-def environment(cluster: Cluster, metrics_port: int) -> dict[str, str]:
+def environment(cluster: Cluster) -> dict[str, str]:
     """The environment that the chart's Deployment gives the operator's container."""
     found = json.loads(cluster.kubectl("get", "deployment", RELEASE, "-n", NAMESPACE, "-o", "json"))
     container = found["spec"]["template"]["spec"]["containers"][0]
     given = {e["name"]: e["value"] for e in container["env"] if "value" in e}
-    # No kubelet fills these in; and the port is this machine's, not a pod's own.
-    return {**given, "POD_NAMESPACE": NAMESPACE, "METRICS_PORT": str(metrics_port)}
+    # No kubelet fills this in; and the port is this machine's, not a pod's own.
+    del given["METRICS_PORT"]
+    return {**given, "POD_NAMESPACE": NAMESPACE}
 
 
 def start(cluster: Cluster, log: Path) -> OperatorProcess:
@@ -57,4 +58,4 @@ def start(cluster: Cluster, log: Path) -> OperatorProcess:
     account = cluster.service_account_kubeconfig(NAMESPACE, RELEASE)
     (port,) = free_ports(1)
     cluster.scrape(RELEASE, [f"127.0.0.1:{port}"])
-    return OperatorProcess(account, log, **environment(cluster, port))
+    return OperatorProcess(account, log, METRICS_PORT=str(port), **environment(cluster))
