@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from modelexperiment.core import analysis, planning, sample_ratio
+from modelexperiment.core import analysis, history, planning, sample_ratio
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
 from modelexperiment.core.exceedance import count_exceedances
@@ -64,3 +64,4 @@ def _take_in(draft: Draft, counted: Counted) -> None:
     )
     sample_ratio.check(draft, counted)
     draft.update(plan=planning.sample_plan(spec, draft.status, counted.until))
+    draft.update(history=history.record(spec, draft.status))

@@ -14,6 +14,7 @@ from pydantic import Field, PlainSerializer
 
 from modelexperiment.core.alert_records import AlertRecord
 from modelexperiment.core.entries import ArmEstimate as ArmEstimate
+from modelexperiment.core.entries import History as History
 from modelexperiment.core.entries import Interval as Interval
 from modelexperiment.core.entries import MetricAnalysis as MetricAnalysis
 from modelexperiment.core.entries import Part
@@ -274,6 +275,8 @@ class ExperimentStatus(Part):
     """Whether the arms got their shares."""
     rollout: RolloutStatus | None = None
     """Where the rollout is."""
+    history: History | None = None
+    """The primary metric, the split and the guardrails over time."""
     summary: Summary = Summary()
     """The columns of `kubectl get`."""
     memory: Memory = Memory()
