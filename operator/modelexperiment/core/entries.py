@@ -91,6 +91,19 @@ class SegmentAnalysis(Part):
     """Whether the values differ in their effect."""
 
 
+class NoveltyReport(Part):
+    """Whether the effect has changed from block to block. Nothing is decided from it."""
+
+    block: str
+    """hour or day: what the experiment is cut into."""
+    blocks: int
+    """How many of them are complete."""
+    drift: str
+    """steady, rising or falling: how the effect moves, steady unless that is significant."""
+    p_value: float
+    """Anytime-valid, of an effect that stays the same."""
+
+
 class MetricAnalysis(Part):
     """One metric of one challenger against the champion."""
 
@@ -122,6 +135,8 @@ class MetricAnalysis(Part):
     """Where users are the unit: by how much their requests count less than independent ones."""
     segments: list[SegmentAnalysis] = []
     """The same by segment."""
+    novelty: NoveltyReport | None = None
+    """Of the primary metric: whether the effect changes as users get used to the challenger."""
 
 
 class History(Part):

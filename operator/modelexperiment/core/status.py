@@ -235,6 +235,8 @@ class Memory(Part):
     """Engine state by "<metric>/<modelVersion>", of a segment with "/<label>/<value>" behind it."""
     edges: State = None
     """By quantile metric, the histogram's edge that is compared, or what it will be named by."""
+    novelty: State = None
+    """The blocks that the primary metric's effect is cut into, by "<metric>/<modelVersion>"."""
     sample_ratio: State = None
     """State of the sample ratio check."""
     ratio_split: list[RoutedArm] = []

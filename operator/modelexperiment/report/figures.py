@@ -60,7 +60,8 @@ def effect_over_time(line: Timeline, entries: Sequence[MetricAnalysis]) -> Marku
         for one in axes[:-1]:
             one.set_xlabel("")
         named = axes[0].get_legend_handles_labels()
-        axes[0].figure.legend(*named, loc="outside upper left", ncols=3, fontsize=10)
+        style: dict[str, Any] = {"fontsize": 10, "handlelength": 1.5, "columnspacing": 1.2}
+        axes[0].figure.legend(*named, loc="outside upper left", ncols=3, **style)
 
     told = " ".join(words.in_a_sentence(line.spec, entry) for entry in entries)
     height = 3.6 if len(versions) == 1 else 2.6
@@ -80,7 +81,7 @@ def _effect(axes: Axes, line: Timeline, version: str) -> None:
         color=color,
         alpha=0.22,
         linewidth=0,
-        label=f"{words.level(line.spec)} confidence sequence",
+        label="confidence sequence",
     )
     axes.plot(at, [effect[i] or 0.0 for i in known], color=color, linewidth=2, label="effect")
     axes.axhline(0, color=svg.INK, linewidth=1)

@@ -10,7 +10,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from modelexperiment.core import history
+from modelexperiment.core import history, novelty
 from modelexperiment.core.conditions import ConditionType
 from modelexperiment.core.crd import GROUP, KIND, VERSION
 from modelexperiment.core.entries import MetricAnalysis
@@ -96,6 +96,8 @@ def _drawings(
         "guardrail_drawing": figures.guardrails_over_time(line, status) if many else None,
         "forests": forests,
         "heterogeneity": list(_heterogeneity(entries)),
+        "novelty": [words.novelty(e.model_version, e.novelty) for e in entries if e.novelty],
+        "block": novelty.block_name(line.spec),
     }
 
 

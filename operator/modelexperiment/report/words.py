@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from modelexperiment.core.decision import gain, percent
-from modelexperiment.core.entries import Interval, MetricAnalysis
+from modelexperiment.core.entries import Interval, MetricAnalysis, NoveltyReport
 from modelexperiment.core.fields import format_duration
 from modelexperiment.core.spec import ExperimentSpec, Goal, Role
 from modelexperiment.core.status import Action, ExperimentStatus, Phase, Verdict
@@ -66,9 +66,11 @@ def primaries(status: ExperimentStatus) -> list[MetricAnalysis]:
 
 
 def leader(spec: ExperimentSpec, status: ExperimentStatus) -> MetricAnalysis | None:
-    """The challenger that does best on the primary metric."""
+    """The challenger that is rolled out, else the one that does best on the primary metric."""
     sign = 1 if spec.primary.goal is Goal.INCREASE else -1
     seen = [entry for entry in primaries(status) if entry.absolute]
+    if status.rollout:
+        seen = [e for e in seen if e.model_version == status.rollout.model_version]
     return max(seen, key=lambda e: sign * e.absolute.effect if e.absolute else 0.0, default=None)
 
 
@@ -136,6 +138,17 @@ def lasted(status: ExperimentStatus) -> str:
     if status.start_time is None or status.counted_until is None:
         return "–"
     return format_duration(status.counted_until - status.start_time)
+
+
+def novelty(version: str, found: NoveltyReport) -> str:
+    """Whether the effect changes from block to block."""
+    seen = f"over {found.blocks} {found.block}s, p = {p_value(found.p_value)}"
+    if found.drift == "steady":
+        return f"The effect of {version} shows no change {seen}."
+    return (
+        f"The effect of {version} is {found.drift} {seen}: wait until it settles, "
+        "for the average so far tells little of what will last."
+    )
 
 
 def users_moved(spec: ExperimentSpec, shares: dict[str, list[float | None]]) -> str:
