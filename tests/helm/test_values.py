@@ -112,6 +112,10 @@ def test_defaults_are_the_operators_own(render: Render) -> None:
             ("hooks.example.com", "http://am:9093/x"),
         ),
         ({"alerts": {"timeout": "3s"}}, "alerts_timeout", timedelta(seconds=3)),
+        ({"mlflow": {"url": "https://m/"}}, "mlflow_url", "https://m"),
+        ({"mlflow": {"allowedUrls": ["http://a"]}}, "mlflow_allowed_urls", ("http://a",)),
+        ({"mlflow": {"timeout": "3s"}}, "mlflow_timeout", timedelta(seconds=3)),
+        ({"mlflow": {"workers": 3}}, "mlflow_workers", 3),
         ({"watchNamespaces": ["a", "b"]}, "watch_namespaces", ("a", "b")),
         ({"workers": 1000000}, "workers", 1000000),
         ({"leaderElection": {"enabled": False}}, "leader_election", False),
@@ -162,3 +166,12 @@ def test_image_by_version_tag_or_digest(render: Render) -> None:
     assert container(render())["image"] == f"{repository}:0.1.0"
     assert container(render(image={"tag": "main"}))["image"] == f"{repository}:main"
     assert container(render(image={"digest": digest}))["image"] == f"{repository}@{digest}"
+
+
+def test_mlflows_credentials_come_from_a_secret(render: Render) -> None:
+    documents = render(mlflow={"url": "https://m", "credentialsSecret": "mlflow-login"})
+
+    given = {e["name"]: e["valueFrom"] for e in container(documents)["env"] if "valueFrom" in e}
+    for variable, key in (("USERNAME", "username"), ("PASSWORD", "password"), ("TOKEN", "token")):
+        found = given[f"MLFLOW_TRACKING_{variable}"]["secretKeyRef"]
+        assert found == {"name": "mlflow-login", "key": key, "optional": True}

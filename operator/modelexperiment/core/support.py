@@ -22,7 +22,6 @@ def _unsupported_fields(spec: ExperimentSpec) -> list[str]:
         "spec.route.gatewayAPI": spec.route.gateway_api,
         "spec.assignment": spec.assignment,
         "spec.shadow": spec.shadow,
-        "spec.tracking": spec.tracking,
     }
     found = [field for field, value in fields.items() if value]
     found += [
