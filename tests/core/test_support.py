@@ -43,7 +43,6 @@ def test_more_comparisons_than_a_status_can_hold_are_refused() -> None:
     [
         ({"route": {"gatewayAPI": {"httpRoute": "fraud"}}}, "spec.route.gatewayAPI"),
         ({"shadow": {"modelVersion": "v3"}}, "spec.shadow"),
-        ({"tracking": {"mlflow": {"uri": "http://mlflow:5000"}}}, "spec.tracking"),
         (
             {"guardrails": [{"name": "errors", "proportion": PROPORTION, "max": 0.1}]},
             "spec.guardrails[errors]",

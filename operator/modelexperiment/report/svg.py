@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from io import StringIO
+from threading import Lock
 from typing import Any
 from zlib import crc32
 
@@ -59,6 +60,8 @@ _STYLE: dict[Any, Any] = {
     "axes.facecolor": "none",
     "savefig.facecolor": "none",
 }
+# matplotlib's settings are the process', and more than one thread may make a report.
+_LOCK = Lock()
 Draw = Callable[[Any, float], None]
 """Draws into the axes (one, or an array of them) for a width in inches."""
 
@@ -76,7 +79,7 @@ def drawings(draw: Draw, label: str, height: float, panels: int = 1) -> Markup:
 
 
 def _drawing(draw: Draw, label: str, width: float, height: float, panels: int) -> Markup:
-    with mpl.rc_context(_STYLE):
+    with _LOCK, mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height * panels), layout="constrained")
         axes = figure.subplots(panels, 1, sharex=panels > 1, squeeze=False)[:, 0]
         draw(axes, width)
