@@ -44,7 +44,9 @@ class MlflowTracker:
             # The queue tries again, and later each time.
             "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
             # Nobody but the tracking server is to be called.
+            "MLFLOW_ALLOW_HTTP_REDIRECTS": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
+            "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
         }
         self._render = render
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="mlflow")

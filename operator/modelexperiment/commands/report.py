@@ -7,7 +7,6 @@ or a manifest and the status that `modelexperiment replay` printed for it.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import platform
 import sys
 from importlib.metadata import version
@@ -16,6 +15,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from modelexperiment.commands.cluster import Experiments, add_options, on_cluster
 from modelexperiment.commands.files import (
     InputError,
     checked_experiment,
@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("report", help="one HTML page: decision, effect, guardrails")
     parser.add_argument("name", nargs="?", metavar="NAME", help="the experiment in the cluster")
-    parser.add_argument("-n", "--namespace", help="its namespace; default: the kubeconfig's")
+    add_options(parser)
     parser.add_argument(
         "-f", "--file", help="in place of NAME: the manifest, with its status in it; - for stdin"
     )
@@ -50,10 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.file:
         experiment, status = _from_files(arguments.file, arguments.status)
     else:
-        found = asyncio.run(_from_cluster(arguments.name, arguments.namespace))
-        if found is None:
-            return 1
-        experiment, status = found
+        experiment, status = _from_cluster(arguments)
     html = render(experiment, status)
     if arguments.output == "-":
         sys.stdout.write(html)
@@ -102,28 +99,15 @@ def _status(name: str, document: Any) -> ExperimentStatus:
         raise InputError(f"{name}: {where}: {first['msg'].lower()}") from None
 
 
-async def _from_cluster(
-    name: str, namespace: str | None
-) -> tuple[Experiment, ExperimentStatus] | None:
-    # Imported here: a report from files needs no client of Kubernetes.
-    from modelexperiment.adapters.kubernetes import (
-        Api,
-        KubernetesStore,
-        connect,
-        context_namespace,
-    )
-    from modelexperiment.ports import UnavailableError
+def _from_cluster(arguments: argparse.Namespace) -> tuple[Experiment, ExperimentStatus]:
+    """As it is in the cluster; Refusal where there is none of that name."""
+    found: list[tuple[Experiment, ExperimentStatus]] = []
 
-    api_client = await connect()
-    try:
-        where = namespace or context_namespace()
-        found = await KubernetesStore(Api(api_client)).get(where, name)
-    except UnavailableError as error:
-        raise InputError(str(error)) from None
-    finally:
-        await api_client.close()  # type: ignore[no-untyped-call]
-    if found is None:
-        print(f"modelexperiment: there is no experiment {name} in {where}", file=sys.stderr)
-        return None
-    source = f"{where}/{name}"
-    return checked_experiment(source, found), _status(source, found.get("status") or {})
+    async def work(experiments: Experiments) -> int:
+        seen = await experiments.get(arguments.name)
+        source = f"{experiments.namespace}/{arguments.name}"
+        found.append((checked_experiment(source, seen), _status(source, seen.get("status") or {})))
+        return 0
+
+    on_cluster(arguments, work)
+    return found[0]
