@@ -15,12 +15,13 @@ from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.snapshot import Problem
 from modelexperiment.core.spec import ExperimentSpec
 from modelexperiment.core.status import ExperimentStatus
-from modelexperiment.core.tracking import Record, record
+from modelexperiment.core.tracking import Record, VersionRun, record
 from modelexperiment.ports import Object, Observer, Tracker, UnavailableError
 from modelexperiment.settings import Settings
 
 _log = logging.getLogger(__name__)
 
+Runs = tuple[VersionRun, ...]
 RETRY = 2.0
 LONGEST_RETRY = 300.0
 
@@ -32,7 +33,7 @@ class Tracking:
         self._tracker, self._telemetry, self._settings = tracker, telemetry, settings
         self._queue = DueQueue(self._send, settings.mlflow_workers)
         self._latest: dict[Key, Record] = {}
-        self._sent: dict[Key, Record] = {}
+        self._sent: dict[Key, Runs] = {}
         self._failures: dict[Key, int] = {}
 
     async def run(self) -> None:
@@ -44,7 +45,7 @@ class Tracking:
     ) -> None:
         """Take in what an experiment's status says now; this never waits."""
         found = record(experiment, seen["metadata"]["uid"], status)
-        if found is None or _says_the_same(found, self._latest.get(key) or self._sent.get(key)):
+        if found is None or found.runs == self._last(key):
             return
         self._latest[key] = found
         if key not in self._failures:
@@ -66,8 +67,13 @@ class Tracking:
             _log.info("%s: MLflow is up to date again", key, extra={"experiment": str(key)})
         if self._latest.get(key) is not found:
             return 0.0
-        self._sent[key] = self._latest.pop(key)
+        self._sent[key] = self._latest.pop(key).runs
         return None
+
+    def _last(self, key: Key) -> Runs | None:
+        """What was offered last."""
+        waiting = self._latest.get(key)
+        return waiting.runs if waiting else self._sent.get(key)
 
     def _failed(self, key: Key, error: UnavailableError) -> float:
         number = self._failures[key] = self._failures.get(key, 0) + 1
@@ -76,10 +82,6 @@ class Tracking:
         text = "%s: MLflow: %s; what is missing is sent later"
         _log.warning(text, key, error, extra={"experiment": str(key)})
         return delay
-
-
-def _says_the_same(one: Record, other: Record | None) -> bool:
-    return other is not None and one.runs == other.runs
 
 
 def url_of(spec: ExperimentSpec, settings: Settings) -> str | None:

@@ -15,7 +15,7 @@ from modelexperiment.core import history
 from modelexperiment.core.analysis import margin_of
 from modelexperiment.core.entries import History
 from modelexperiment.core.manifest import Experiment
-from modelexperiment.core.status import Action, ExperimentStatus, Phase
+from modelexperiment.core.status import Action, ExperimentStatus, Memory, Phase
 
 _METRICS = {
     "percent": "percent",
@@ -106,7 +106,12 @@ def record(experiment: Experiment, uid: str, status: ExperimentStatus) -> Record
         )
         for group, version in zip(ascii_uppercase, order, strict=False)
     )
-    return Record(experiment, status, runs)
+    return Record(experiment, _light(status), runs)
+
+
+def _light(status: ExperimentStatus) -> ExperimentStatus:
+    """The status without the statistics' states: records of many experiments may have to wait."""
+    return status.model_copy(update={"memory": Memory(split=status.memory.split)})
 
 
 def _identity(uid: str, start: datetime, version: str) -> dict[str, str]:
