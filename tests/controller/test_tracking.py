@@ -145,6 +145,24 @@ def test_what_was_not_sent_yet_outlives_the_experiment() -> None:
     assert len(run(work).tracker.sent) == 1
 
 
+def test_an_edit_can_t_make_it_call_what_is_not_allowed(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(desk: Desk) -> None:
+        desk.life.edit(tracking={"mlflow": {"uri": "http://169.254.169.254"}})
+        for _ in range(3):
+            desk.poll()
+        await asyncio.sleep(0.1)
+        assert desk.tracker.tries == 0
+        desk.life.edit(tracking={"mlflow": {"uri": "http://OTHER:80/"}})
+        desk.offer()
+        await desk.until(lambda: bool(desk.tracker.sent))
+
+    desk = run(work)
+    # As the platform writes it, however the manifest does.
+    assert desk.tracker.sent[0][0] == "http://other"
+    assert caplog.text.count("not allowed by the operator's MLFLOW_ALLOWED_URLS") == 1
+    assert desk.observer.failures == ["mlflow"]
+
+
 def test_the_reconciler_offers_what_it_has_written(monkeypatch: pytest.MonkeyPatch) -> None:
     cluster = Cluster(monkeypatch, **TRACKED)
     cluster.settings = SETTINGS.__class__(

@@ -35,6 +35,7 @@ class Tracking:
         self._latest: dict[Key, Record] = {}
         self._sent: dict[Key, Runs] = {}
         self._failures: dict[Key, int] = {}
+        self._refused: set[Key] = set()
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -47,6 +48,8 @@ class Tracking:
         found = record(experiment, seen["metadata"]["uid"], status)
         if found is None or found.runs == self._last(key):
             return
+        if not self._is_allowed(key, experiment.spec):
+            return
         self._latest[key] = found
         if key not in self._failures:
             self._queue.add(key)
@@ -54,13 +57,27 @@ class Tracking:
     def forget(self, key: Key) -> None:
         """Drop an experiment that is gone, once what is known of it was sent."""
         self._sent.pop(key, None)
+        self._refused.discard(key)
+
+    def _is_allowed(self, key: Key, spec: ExperimentSpec) -> bool:
+        """Whether an edit has not named what the platform does not allow; says so once."""
+        problem = refused(spec, self._settings)
+        if problem is None:
+            self._refused.discard(key)
+        elif key not in self._refused:
+            self._refused.add(key)
+            self._telemetry.error("mlflow")
+            _log.warning("%s: %s", key, problem.message, extra={"experiment": str(key)})
+        return problem is None
 
     async def _send(self, key: Key) -> float | None:
         found = self._latest.get(key)
         if found is None:
             return None
+        url = url_of(found.experiment.spec, self._settings)
+        assert url is not None, "what is not allowed is not taken in"
         try:
-            await self._tracker.send(url_of(found.experiment.spec, self._settings), found)
+            await self._tracker.send(url, found)
         except UnavailableError as error:
             return self._failed(key, error)
         if self._failures.pop(key, 0):
