@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 
 import kopf
 from aiohttp.web import AppRunner
@@ -25,15 +26,18 @@ from modelexperiment.adapters.kubernetes import (
     connect,
     context_namespace,
 )
+from modelexperiment.adapters.mlflow import MlflowTracker, Render
 from modelexperiment.adapters.prometheus import Access, PrometheusSource
 from modelexperiment.adapters.telemetry import Telemetry
 from modelexperiment.adapters.web import Health
+from modelexperiment.commands.report import render
 from modelexperiment.controller.alerting import Courier
 from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.handlers import Watched, build_registry, build_settings
 from modelexperiment.controller.leader import LeadershipLostError, Standing, lead
 from modelexperiment.controller.queue import DueQueue, Key
 from modelexperiment.controller.reconcile import Reconciler
+from modelexperiment.controller.tracking import Tracking
 from modelexperiment.controller.watches import Watches
 from modelexperiment.settings import Settings, SettingsError
 
@@ -103,6 +107,9 @@ class Operator:
             prometheus_access(settings),
             self.telemetry.query,
         )
+        self.tracker = MlflowTracker(
+            settings.mlflow_timeout.total_seconds(), settings.mlflow_workers, _renderer()
+        )
         self.queue: DueQueue[Key] | None = None
         self.standing = Standing()
         self.watches = Watches(settings.watch_namespaces)
@@ -160,6 +167,7 @@ class Operator:
                 await work()
         finally:
             self.source.close()
+            self.tracker.close()
             await api_client.close()  # type: ignore[no-untyped-call]
             if runner:
                 await runner.cleanup()
@@ -198,7 +206,8 @@ class Operator:
             self.settings.alerts_timeout.total_seconds(),
         )
         courier = Courier(alerter, self.telemetry, self._wake)
-        reconciler = Reconciler(store, router, gatherer, self.telemetry, courier)
+        tracking = Tracking(self.tracker, self.telemetry, self.settings)
+        reconciler = Reconciler(store, router, gatherer, self.telemetry, courier, tracking)
         self.queue = DueQueue(reconciler, self.settings.workers)
         self.queue.beat = asyncio.get_running_loop().time()
         namespaces = self.settings.watch_namespaces
@@ -210,16 +219,24 @@ class Operator:
             clusterwide=not namespaces,
             namespaces=namespaces,
         )
-        workers = asyncio.create_task(self.queue.run())
-        deliveries = asyncio.create_task(courier.run())
+        tasks = [asyncio.create_task(run()) for run in (self.queue.run, courier.run, tracking.run)]
         try:
-            await _first(asyncio.create_task(watch), workers, deliveries)
+            await _first(asyncio.create_task(watch), *tasks)
         finally:
-            workers.cancel()
-            deliveries.cancel()
-            await asyncio.gather(workers, deliveries, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await alerter.close()
             self.telemetry.follow()
+
+
+def _renderer() -> Render | None:
+    """What makes the report, where its libraries are there."""
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if missing:
+        _log.info("no reports are sent to MLflow: %s is missing", " and ".join(missing))
+        return None
+    return render
 
 
 async def _first(*tasks: asyncio.Task[None]) -> None:

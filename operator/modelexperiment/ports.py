@@ -14,6 +14,7 @@ from modelexperiment.core.notices import Notice
 from modelexperiment.core.routing import Routing
 from modelexperiment.core.snapshot import Problem, RouteSeen
 from modelexperiment.core.status import ExperimentStatus
+from modelexperiment.core.tracking import Record
 
 Object = Mapping[str, Any]
 """A Kubernetes object as JSON."""
@@ -66,6 +67,13 @@ class Observer(Protocol):
 
     def forget(self, key: tuple[str, str]) -> None:
         """Drop an experiment that is gone."""
+
+
+class Tracker(Protocol):
+    """A server that keeps the course of experiments."""
+
+    async def send(self, url: str, record: Record) -> None:
+        """Make the server hold the record; sending it twice changes nothing. UnavailableError."""
 
 
 class ExperimentStore(Protocol):

@@ -106,6 +106,14 @@ class Settings:
     """Addresses that spec.alerts may name, and all that lies below them; no other is called."""
     alerts_timeout: timedelta = timedelta(seconds=10)
     """How long a receiver may take to answer."""
+    mlflow_url: str = ""
+    """Default MLflow of experiments that are tracked and name none."""
+    mlflow_allowed_urls: tuple[str, ...] = ()
+    """Further MLflow addresses that a manifest may name; no other is ever called."""
+    mlflow_timeout: timedelta = timedelta(seconds=10)
+    """How long one request may take."""
+    mlflow_workers: int = 2
+    """Experiments that are sent to MLflow at once."""
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces to serve; none: all of them."""
     namespace: str = ""
@@ -146,6 +154,9 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "prometheus_allowed_urls": _list,
     "prometheus_workers": _positive,
     "alerts_allowed_urls": _addresses,
+    "mlflow_url": lambda text: text.rstrip("/"),
+    "mlflow_allowed_urls": _list,
+    "mlflow_workers": _positive,
     "watch_namespaces": _list,
     "leader_election": _flag,
     "lease_duration": _lease,
@@ -154,6 +165,11 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "log_format": _one_of("json", "text"),
     "log_level": _one_of("debug", "info", "warning", "error"),
 }
+_MLFLOW_SECRETS = (
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+)
 _NAMES = {"namespace": "POD_NAMESPACE", "identity": "POD_NAME"}
 
 
@@ -171,5 +187,16 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
             found[field.name] = read(text)
         except ValueError as why:
             raise SettingsError(f"{name}: {why}, got {text}") from None
+    _check_mlflow(found, environment)
     found.setdefault("identity", f"{socket.gethostname()}-{os.getpid()}")
     return Settings(**found)
+
+
+def _check_mlflow(found: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    """MLflow's client shows its credentials to whatever it calls: then to one address only."""
+    secret = next((name for name in _MLFLOW_SECRETS if environment.get(name)), None)
+    if secret and found.get("mlflow_allowed_urls"):
+        others = ",".join(found["mlflow_allowed_urls"])
+        raise SettingsError(
+            f"MLFLOW_ALLOWED_URLS: can't be used together with {secret}, got {others}"
+        )

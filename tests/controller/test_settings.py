@@ -95,6 +95,11 @@ def test_a_wrong_value_is_refused_with_its_variable(variable: str, text: str, sa
             },
             "PROMETHEUS_TOKEN_FILE: can't be used together with PROMETHEUS_USERNAME, got both",
         ),
+        (
+            {"MLFLOW_ALLOWED_URLS": "http://a,http://b", "MLFLOW_TRACKING_TOKEN": "secret"},
+            "MLFLOW_ALLOWED_URLS: can't be used together with MLFLOW_TRACKING_TOKEN, "
+            "got http://a,http://b",
+        ),
     ],
 )
 def test_half_an_access_is_refused(variables: dict[str, str], says: str) -> None:

@@ -14,6 +14,9 @@ NAMESPACE = "modelexperiment-system"
 RELEASE = "modelexperiment"
 # Nothing listens there: what an unreachable Prometheus looks like.
 DEAD_PROMETHEUS = "http://127.0.0.1:1"
+# Nothing listens there either, but for a test that starts an MLflow.
+MLFLOW_PORT = free_ports(1)[0]
+MLFLOW_URL = f"http://127.0.0.1:{MLFLOW_PORT}"
 
 
 def install(cluster: Cluster) -> None:
@@ -33,6 +36,8 @@ def install(cluster: Cluster) -> None:
         f"prometheus.allowedUrls={{{DEAD_PROMETHEUS}}}",
         "--set",
         "prometheus.settle=1s",
+        "--set",
+        f"mlflow.url={MLFLOW_URL}",
     )
     cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
 

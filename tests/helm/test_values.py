@@ -158,6 +158,10 @@ def test_defaults_are_the_operators_own(render: Render) -> None:
             "/tls.key",
         ),
         ({"prometheus": {"access": {"tenant": "ml"}}}, "prometheus_tenant", "ml"),
+        ({"mlflow": {"url": "https://m/"}}, "mlflow_url", "https://m"),
+        ({"mlflow": {"allowedUrls": ["http://a"]}}, "mlflow_allowed_urls", ("http://a",)),
+        ({"mlflow": {"timeout": "3s"}}, "mlflow_timeout", timedelta(seconds=3)),
+        ({"mlflow": {"workers": 3}}, "mlflow_workers", 3),
         ({"watchNamespaces": ["a", "b"]}, "watch_namespaces", ("a", "b")),
         ({"workers": 1000000}, "workers", 1000000),
         ({"leaderElection": {"enabled": False}, "replicas": 1}, "leader_election", False),
@@ -283,8 +287,8 @@ def test_what_a_pod_is_given_beside_the_charts_own(render: Render) -> None:
 
     assert container(documents)["env"][-1] == {"name": "HTTPS_PROXY", "value": "http://proxy"}
     assert container(documents)["envFrom"] == [{"secretRef": {"name": "tokens"}}]
-    assert container(documents)["volumeMounts"][0]["mountPath"] == "/etc/ca"
-    assert pod["volumes"] == [{"name": "ca", "configMap": {"name": "ca"}}]
+    assert container(documents)["volumeMounts"][-1]["mountPath"] == "/etc/ca"
+    assert pod["volumes"][-1] == {"name": "ca", "configMap": {"name": "ca"}}
     assert template["metadata"]["labels"]["team"] == "ml"
     assert template["metadata"]["annotations"]["sidecar.istio.io/inject"] == "false"
     # The Deployment would not find its own pods.
@@ -296,3 +300,12 @@ def test_what_a_pod_is_given_beside_the_charts_own(render: Render) -> None:
     assert pod["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
     assert pod["affinity"] == {"nodeAffinity": {}}
     assert pod["terminationGracePeriodSeconds"] == 45
+
+
+def test_mlflows_credentials_come_from_a_secret(render: Render) -> None:
+    documents = render(mlflow={"url": "https://m", "credentialsSecret": "mlflow-login"})
+
+    given = {e["name"]: e["valueFrom"] for e in container(documents)["env"] if "valueFrom" in e}
+    for variable, key in (("USERNAME", "username"), ("PASSWORD", "password"), ("TOKEN", "token")):
+        found = given[f"MLFLOW_TRACKING_{variable}"]["secretKeyRef"]
+        assert found == {"name": "mlflow-login", "key": key, "optional": True}

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from modelexperiment.controller import tracking
 from modelexperiment.controller.counters import CounterReader
 from modelexperiment.core import lifecycle
 from modelexperiment.core.addresses import same_address
@@ -50,7 +51,8 @@ class Gatherer:
         alerts_refused = refused_receiver(experiment.spec, self.settings.alerts_allowed_urls)
         refused = unsupported(experiment.spec)
         if not status.phase.started:
-            refused = refused or alerts_refused
+            # Later it is no reason to stop counting: what is not allowed is not called either.
+            refused = refused or alerts_refused or tracking.refused(experiment.spec, self.settings)
         if refused and not status.phase.started:
             # Nothing can be read for a spec that is not understood whole.
             return Snapshot(now=now, generation=generation, route=refused, unsupported=refused)

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from modelexperiment.controller.alerting import Courier
 from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.queue import Key
+from modelexperiment.controller.tracking import Tracking
 from modelexperiment.core import alerting
 from modelexperiment.core import plan as planning
 from modelexperiment.core.events import Event, Reason
@@ -72,6 +73,7 @@ class Reconciler:
     gatherer: Gatherer
     telemetry: Observer
     courier: Courier
+    tracking: Tracking | None = None
     _paces: dict[Key, _Pace] = field(default_factory=dict)
 
     async def __call__(self, key: Key) -> float | None:
@@ -99,6 +101,8 @@ class Reconciler:
             del self._paces[key]
             self.courier.forget(key)
             self.telemetry.forget(key)
+            if self.tracking:
+                self.tracking.forget(key)
         return delay
 
     async def _reconcile(self, key: Key, pace: _Pace) -> float | None:
@@ -146,6 +150,8 @@ class Reconciler:
         pace.rollback = None
         self.courier.take(key, alerting.receivers(experiment.spec), plan.status.memory.alerts)
         self.telemetry.observe(key, plan.status, experiment.spec.champion_version)
+        if self.tracking:
+            self.tracking.offer(key, experiment, seen, plan.status)
         if failed:
             return RETRY
         if not plan.status.phase.started:

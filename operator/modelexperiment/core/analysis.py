@@ -151,7 +151,7 @@ def observe(spec: ExperimentSpec, comparisons: Comparisons, counted: Counted) ->
     champion = spec.champion_version
     return {
         key: comparison.observe(
-            _poll(
+            polled(
                 counted.segments.get(key[2:], Arms()) if len(key) == 4 else counted.arms,
                 key[0],
                 champion,
@@ -165,7 +165,7 @@ def observe(spec: ExperimentSpec, comparisons: Comparisons, counted: Counted) ->
 _NOTHING = stats.Increment.zero()
 
 
-def _poll(arms: Arms, metric: str, champion: str, challenger: str) -> stats.Poll:
+def polled(arms: Arms, metric: str, champion: str, challenger: str) -> stats.Poll:
     """Both arms' increments; an arm without any by bucket has no users in this poll."""
     one, other = (metric, champion), (metric, challenger)
     buckets = arms.buckets.get(one), arms.buckets.get(other)

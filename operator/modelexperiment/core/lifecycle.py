@@ -141,10 +141,12 @@ def _start_changed_metrics_anew(draft: Draft) -> None:
     kept = {name for name, value in prints.items() if known.get(name) == value}
     saved: dict[str, object] = draft.status.memory.comparisons or {}
     edges: dict[str, object] = draft.status.memory.edges or {}
+    blocks: dict[str, object] = draft.status.memory.novelty or {}
     draft.remember(
         fingerprints=prints,
         edges={name: edge for name, edge in edges.items() if name in kept} or None,
         comparisons={key: state for key, state in saved.items() if key.split("/")[0] in kept},
+        novelty={key: state for key, state in blocks.items() if key.split("/")[0] in kept},
     )
     # A verdict from the old numbers would be one about a question that nobody asks any more.
     draft.update(analysis=[e for e in draft.status.analysis if e.metric in kept], plan=None)

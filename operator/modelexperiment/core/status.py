@@ -14,6 +14,7 @@ from pydantic import Field, PlainSerializer
 
 from modelexperiment.core.alert_records import AlertRecord
 from modelexperiment.core.entries import ArmEstimate as ArmEstimate
+from modelexperiment.core.entries import History as History
 from modelexperiment.core.entries import Interval as Interval
 from modelexperiment.core.entries import MetricAnalysis as MetricAnalysis
 from modelexperiment.core.entries import Part
@@ -234,6 +235,8 @@ class Memory(Part):
     """Engine state by "<metric>/<modelVersion>", of a segment with "/<label>/<value>" behind it."""
     edges: State = None
     """By quantile metric, the histogram's edge that is compared, or what it will be named by."""
+    novelty: State = None
+    """The blocks that the primary metric's effect is cut into, by "<metric>/<modelVersion>"."""
     sample_ratio: State = None
     """State of the sample ratio check."""
     ratio_split: list[RoutedArm] = []
@@ -274,6 +277,8 @@ class ExperimentStatus(Part):
     """Whether the arms got their shares."""
     rollout: RolloutStatus | None = None
     """Where the rollout is."""
+    history: History | None = None
+    """The primary metric, the split and the guardrails over time."""
     summary: Summary = Summary()
     """The columns of `kubectl get`."""
     memory: Memory = Memory()
