@@ -73,6 +73,10 @@ calibrate: install ## measure the statistics against their promises (minutes)
 bench-assign: install ## users a minute that `modelexperiment assign` predicts
 	@$(BIN)/python benchmarks/assign.py
 
+.PHONY: bench-sticky
+bench-sticky: parts ## what a sticky route and its entries cost Envoy, istiod and the API server
+	@PYTHONPATH=. $(BIN)/python benchmarks/sticky.py
+
 .PHONY: clean
 clean: ## remove .venv and what tools have cached; the built parts stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

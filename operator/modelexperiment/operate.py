@@ -19,6 +19,7 @@ from kubernetes.aio.client import ApiClient
 
 from modelexperiment.adapters import web
 from modelexperiment.adapters.alerts import HttpAlerter, secrets_of
+from modelexperiment.adapters.envoy_filter import EnvoyFilters
 from modelexperiment.adapters.istio import IstioRouter
 from modelexperiment.adapters.kubernetes import (
     Api,
@@ -27,6 +28,7 @@ from modelexperiment.adapters.kubernetes import (
     context_namespace,
 )
 from modelexperiment.adapters.mlflow import MlflowTracker, Render
+from modelexperiment.adapters.probe import HttpProber
 from modelexperiment.adapters.prometheus import Access, PrometheusSource
 from modelexperiment.adapters.telemetry import Telemetry
 from modelexperiment.adapters.web import Health
@@ -198,8 +200,10 @@ class Operator:
             raise SettingsError(f"METRICS_PORT: {error.strerror}, got {port}") from None
 
     async def _work(self, api: Api, stop: asyncio.Event) -> None:
-        store, router = KubernetesStore(api), IstioRouter(api)
-        gatherer = Gatherer(store, router, self.source, self.settings)
+        store = KubernetesStore(api)
+        filters = EnvoyFilters(api, self.settings.envoy_filter_namespace)
+        router = IstioRouter(api, filters, self.settings.watch_namespaces)
+        gatherer = Gatherer(store, router, self.source, self.settings, HttpProber())
         alerter = HttpAlerter(
             secrets_of(api),
             self.settings.alerts_allowed_urls,

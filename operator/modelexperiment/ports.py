@@ -13,6 +13,7 @@ from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.notices import Notice
 from modelexperiment.core.routing import Routing
 from modelexperiment.core.snapshot import Problem, RouteSeen
+from modelexperiment.core.spec import Assignment
 from modelexperiment.core.status import ExperimentStatus
 from modelexperiment.core.tracking import Record
 
@@ -109,6 +110,15 @@ class TrafficRouter(Protocol):
 
     async def restore(self, experiment: Experiment, original: Any) -> Problem | None:
         """Put the original destinations back; None once they are there, or nothing is."""
+
+
+class Prober(Protocol):
+    """Who asks the proxy as some users."""
+
+    async def ask(
+        self, assignment: Assignment, users: Sequence[str], repeats: int
+    ) -> dict[str, list[str | None]]:
+        """The version that answered each user, `repeats` times; UnavailableError without answer."""
 
 
 class MetricSource(Protocol):

@@ -114,6 +114,11 @@ class Settings:
     """How long one request may take."""
     mlflow_workers: int = 2
     """Experiments that are sent to MLflow at once."""
+    envoy_filter_namespace: str = ""
+    """Where the EnvoyFilters that keep users on their version are put: a gateway's namespace, or
+    Istio's root namespace for all proxies. None: each experiment's own."""
+    probe_allowed_urls: tuple[str, ...] = ()
+    """Addresses that an experiment's assignment.probe may ask; no other is ever called."""
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces to serve; none: all of them."""
     namespace: str = ""
@@ -157,6 +162,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "mlflow_url": lambda text: text.rstrip("/"),
     "mlflow_allowed_urls": _list,
     "mlflow_workers": _positive,
+    "probe_allowed_urls": _list,
     "watch_namespaces": _list,
     "leader_election": _flag,
     "lease_duration": _lease,

@@ -22,6 +22,7 @@ from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.queue import Key
 from modelexperiment.controller.reconcile import Reconciler
 from modelexperiment.core.alerting import Receiver
+from modelexperiment.core.allocation import SegmentTable
 from modelexperiment.core.counting import Labels, Series
 from modelexperiment.core.events import Event
 from modelexperiment.core.manifest import Experiment
@@ -160,22 +161,26 @@ class FakeRouter:
         self.journal = journal
         self.split: Split | None = {"v1": 100.0, "v2": 0.0}
         self.destinations: Any = ORIGINAL
+        self.table: SegmentTable | None = None
         self.problem: Problem | None = None
 
     async def read(self, experiment: Experiment) -> RouteSeen | Problem:
         await asyncio.sleep(0)
-        return RouteSeen(self.split, self.destinations)
+        segments = tuple(self.table.segments) if self.table else None
+        return RouteSeen(self.split, self.destinations, segments, self.table is not None)
 
     async def apply(self, experiment: Experiment, routing: Routing) -> Problem | None:
         await self.journal.write("route")
         if self.problem is None:
             self.split, self.destinations = routing.split, {"route": list(routing.split)}
+            self.table = routing.table
         return self.problem
 
     async def restore(self, experiment: Experiment, original: Any) -> Problem | None:
         await self.journal.write("restore")
         if self.problem is None:
             self.split, self.destinations = {"v1": 100.0, "v2": 0.0}, original
+            self.table = None
         return self.problem
 
 

@@ -15,8 +15,10 @@ RELEASE = "modelexperiment"
 # Nothing listens there: what an unreachable Prometheus looks like.
 DEAD_PROMETHEUS = "http://127.0.0.1:1"
 # Nothing listens there either, but for a test that starts an MLflow.
-MLFLOW_PORT = free_ports(1)[0]
+MLFLOW_PORT, PROBE_PORT = free_ports(2)
 MLFLOW_URL = f"http://127.0.0.1:{MLFLOW_PORT}"
+# Where tests let the operator ask the proxy; `Front` leads from there to an Envoy.
+PROBE = f"http://127.0.0.1:{PROBE_PORT}"
 
 
 def install(cluster: Cluster) -> None:
@@ -38,6 +40,8 @@ def install(cluster: Cluster) -> None:
         "prometheus.settle=1s",
         "--set",
         f"mlflow.url={MLFLOW_URL}",
+        "--set",
+        f"assignment.probeUrls={{{PROBE}}}",
     )
     cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
 

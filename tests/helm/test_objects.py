@@ -47,6 +47,15 @@ SERVING = {
     ("virtualservices", "watch"),
     ("virtualservices", "patch"),
     ("destinationrules", "list"),
+    ("envoyfilters", "get"),
+    ("envoyfilters", "list"),
+    ("envoyfilters", "watch"),
+    ("envoyfilters", "create"),
+    ("envoyfilters", "patch"),
+    ("envoyfilters", "delete"),
+    ("gateways", "get"),
+    ("services", "get"),
+    ("namespaces", "get"),
     ("events", "create"),
     ("events", "patch"),
 }
@@ -118,6 +127,22 @@ def test_rights_for_some_namespaces(render: Render) -> None:
     assert roles.keys() == {"fraud", "flights", "ops"}
     assert set(rights([roles["fraud"]])) == set(rights([roles["flights"]])) == SERVING
     assert set(rights([roles["ops"]])) == LEASE
+
+
+def test_filters_beside_the_proxies_need_rights_there(render: Render) -> None:
+    there = {"filterNamespace": "istio-system"}
+    documents = render(watchNamespaces=["fraud"], assignment=there)
+
+    roles = {role["metadata"]["namespace"]: role for role in of_kind(documents, "Role")}
+    verbs = ("get", "create", "patch", "delete")
+    assert set(rights([roles["istio-system"]])) == {
+        ("gateways", "get"),
+        *(("envoyfilters", verb) for verb in verbs),
+    }
+    # A namespace that is served has them already, and the ClusterRole has them everywhere.
+    for values in ({"watchNamespaces": ["istio-system"]}, {}):
+        found = of_kind(render(assignment=there, **values), "Role")
+        assert not [role for role in found if role["metadata"]["name"].endswith("-filters")]
 
 
 def test_a_lease_beside_the_experiments(render: Render) -> None:

@@ -72,6 +72,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [networking.istio.io]
   resources: [destinationrules]
   verbs: [list]
+# What keeps users on their version: made, put right and deleted for each experiment.
+- apiGroups: [networking.istio.io]
+  resources: [envoyfilters]
+  verbs: [get, list, watch, create, patch, delete]
+# Where a route stands in the proxies, and whether these follow an EnvoyFilter at all.
+- apiGroups: [networking.istio.io]
+  resources: [gateways]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [services, namespaces]
+  verbs: [get]
 # What is told again raises the count of the Event that is there.
 - apiGroups: [""]
   resources: [events]

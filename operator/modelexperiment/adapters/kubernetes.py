@@ -156,6 +156,35 @@ class Api:
         items: list[dict[str, Any]] = (await _answer(call))["items"]
         return items
 
+    async def create(
+        self, group: str, version: str, namespace: str, plural: str, body: dict[str, Any]
+    ) -> None:
+        """Create an object; ConflictError where it is there, NotFoundError without its kind."""
+        call = self._custom.create_namespaced_custom_object(
+            group, version, namespace, plural, body, _request_timeout=TIMEOUT
+        )
+        await _answer(call)
+
+    async def delete(
+        self, group: str, version: str, namespace: str, plural: str, name: str
+    ) -> None:
+        """Delete an object; NotFoundError where there is none."""
+        call = self._custom.delete_namespaced_custom_object(
+            group, version, namespace, plural, name, _request_timeout=TIMEOUT
+        )
+        await _answer(call)
+
+    async def namespace_labels(self, name: str) -> dict[str, str]:
+        """The labels of a namespace; NotFoundError where there is none."""
+        found = await _answer(self._core.read_namespace(name, _request_timeout=TIMEOUT))
+        return dict(found.metadata.labels or {})
+
+    async def service(self, namespace: str, name: str) -> tuple[dict[str, str], Sequence[int]]:
+        """Labels and port numbers of a Service; NotFoundError where there is none."""
+        call = self._core.read_namespaced_service(name, namespace, _request_timeout=TIMEOUT)
+        found = await _answer(call)
+        return dict(found.metadata.labels or {}), [port.port for port in found.spec.ports or []]
+
     async def json_patch(
         self,
         group: str,

@@ -9,6 +9,7 @@ from typing import Any
 
 import kopf
 
+from modelexperiment.adapters import envoy_filter
 from modelexperiment.adapters.istio import GROUP as ISTIO_GROUP
 from modelexperiment.adapters.istio import VERSION as ISTIO_VERSION
 from modelexperiment.controller.queue import DueQueue, Key
@@ -65,6 +66,19 @@ def build_registry(
         route = Key(body["metadata"]["namespace"], body["metadata"]["name"])
         for key in watched.of(route):
             queue.add(key)
+
+    @kopf.on.event(
+        ISTIO_GROUP,
+        envoy_filter.VERSION,
+        envoy_filter.PLURAL,
+        labels={envoy_filter.MANAGED_BY: envoy_filter.MANAGER},
+        registry=registry,
+    )
+    async def filter_seen(body: Mapping[str, Any], **_: Any) -> None:
+        owner = (body["metadata"].get("annotations") or {}).get(envoy_filter.EXPERIMENT, "")
+        namespace, _slash, name = owner.partition("/")
+        if Key(namespace, name) in watched.routes:
+            queue.add(Key(namespace, name))
 
     return registry
 

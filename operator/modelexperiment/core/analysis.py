@@ -87,19 +87,24 @@ def settings_for(spec: ExperimentSpec, metric: Metric, challenger: str) -> stats
 
 def fingerprint(spec: ExperimentSpec, metric: Metric) -> str:
     """A short name for what a metric counts: where it changes, the metric starts anew."""
-    assignment = spec.assignment if spec.unit is Unit.USER else None
-    buckets = (bucket_label(spec), assignment.buckets) if assignment else ()
-    return _fingerprint(metric, spec.champion_version, spec.analysis.method, buckets)
+    assignment = spec.assignment
+    users: tuple[str | int | None, ...] = ()
+    if assignment:
+        # Another draw gives the versions other users, whatever is the unit.
+        users = (assignment.header, assignment.cookie, assignment.salt)
+        if spec.unit is Unit.USER:
+            users += (bucket_label(spec), assignment.buckets)
+    return _fingerprint(metric, spec.champion_version, spec.analysis.method, users)
 
 
 @lru_cache(maxsize=1024)
 def _fingerprint(
-    metric: Metric, champion: str, method: Method, buckets: tuple[str | int | None, ...]
+    metric: Metric, champion: str, method: Method, users: tuple[str | int | None, ...]
 ) -> str:
     counted = metric.dump()
     counted.pop("role")
     counted.pop("minimumEffect", None)
-    text = json.dumps([counted, champion, method, buckets], sort_keys=True)
+    text = json.dumps([counted, champion, method, users], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

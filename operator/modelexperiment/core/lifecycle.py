@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
-from modelexperiment.core import analysis, decision, promotion, ramp, rollout
+from modelexperiment.core import analysis, decision, placement, promotion, ramp, rollout
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
 from modelexperiment.core.fields import format_duration
@@ -30,6 +31,8 @@ def blocker(spec: ExperimentSpec, snapshot: Snapshot) -> Problem | None:
         return snapshot.unsupported
     if isinstance(snapshot.route, Problem):
         return snapshot.route
+    if snapshot.route.unsticky and spec.assignment:
+        return snapshot.route.unsticky
     if snapshot.holder:
         return Problem(
             "RouteHeld",
@@ -84,11 +87,13 @@ def _begin(draft: Draft, counted: Counted) -> None:
         split=_arms(spec.split),
         split_since=counted.until,
         purpose=purpose(spec),
+        layout=draft.status.memory.layout,
     )
     draft.status = ExperimentStatus(
         phase=Phase.RUNNING,
         conditions=draft.status.conditions,
         routed=draft.status.routed,
+        assignment=draft.status.assignment,
         start_time=counted.until,
         counted_until=counted.until,
         memory=memory,
@@ -99,6 +104,13 @@ def _arms(split: rollout.Split) -> list[RoutedArm]:
     return [RoutedArm(model_version=v, percent=p) for v, p in split.items()]
 
 
+_ASKED: dict[str, Any] = {
+    **dict.fromkeys(("traffic", "champion", "metrics", "guardrails", "analysis"), True),
+    # Where the proof is looked for is no part of the question.
+    "assignment": {"header", "cookie", "salt", "buckets", "bucket_label"},
+}
+
+
 def purpose(spec: ExperimentSpec) -> str:
     """A short name for what is asked: an ended experiment starts again where it changes.
 
@@ -106,7 +118,7 @@ def purpose(spec: ExperimentSpec) -> str:
     """
     asked = spec.model_dump(
         mode="json",
-        include={"traffic", "champion", "metrics", "guardrails", "analysis"},
+        include=_ASKED,
         exclude_defaults=True,
     )
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
@@ -126,6 +138,7 @@ def take_edits(draft: Draft) -> None:
             f"{before} became {rollout.format_split(spec.split)}: a new phase of the count",
         )
         draft.remember(split=_arms(spec.split), split_since=draft.snapshot.now)
+    placement.take_redraw(draft)
     _start_changed_metrics_anew(draft)
 
 

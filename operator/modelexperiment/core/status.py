@@ -20,6 +20,7 @@ from modelexperiment.core.entries import MetricAnalysis as MetricAnalysis
 from modelexperiment.core.entries import Part
 from modelexperiment.core.fields import ModelVersion, Time
 from modelexperiment.core.states import to_state
+from modelexperiment.core.users import SlotShare, UserTable
 
 State = Annotated[Any, PlainSerializer(to_state), Field(json_schema_extra={"preserve": True})]
 """What the statistics go on from: as JSON, as the API server gives it, or not yet written."""
@@ -243,6 +244,10 @@ class Memory(Part):
     """The split that the sample ratio check counts against."""
     alerts: list[AlertRecord] = []
     """Alerts that go on, or that somebody has still to be told of."""
+    layout: list[SlotShare] = []
+    """The users' table of the experiment's own split, which a rollout has left."""
+    proven: str = ""
+    """Of the route that the proxy was last seen to follow for every user asked."""
 
 
 class ExperimentStatus(Part):
@@ -257,6 +262,8 @@ class ExperimentStatus(Part):
     """What is well and what is not; every False or Unknown says what to do."""
     routed: list[RoutedArm] = []
     """The split that is in the route now."""
+    assignment: UserTable | None = None
+    """Which users get which version, where they are kept on one."""
     start_time: Time | None = None
     """When traffic was first split."""
     end_time: Time | None = None

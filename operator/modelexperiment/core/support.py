@@ -20,7 +20,6 @@ STATE_PER_BUCKET = 40
 def _unsupported_fields(spec: ExperimentSpec) -> list[str]:
     fields = {
         "spec.route.gatewayAPI": spec.route.gateway_api,
-        "spec.assignment": spec.assignment,
         "spec.shadow": spec.shadow,
     }
     found = [field for field, value in fields.items() if value]
