@@ -32,6 +32,8 @@ from tests.e2e.users import Found, ask, predicted, table, users, z_scores
 pytestmark = pytest.mark.e2e
 
 BY_USER = {"header": "x-user-id"}
+# A write takes as long as the list is.
+FEWER = 32
 MANY, SOME = users(10_000), users(2_000)
 
 
@@ -399,12 +401,14 @@ def test_two_hundred_changes_under_load_and_not_one_bad_answer(
 
     The experiment waits for a guardrail's first number, so the operator leaves the route alone.
     """
-    lab.apply(sticky(lab, guardrails=[{"name": "none", "query": "nothing", "max": 1}]))
+    fewer = {**BY_USER, "buckets": FEWER}
+    guardrail = {"name": "none", "query": "nothing", "max": 1}
+    lab.apply(sticky(lab, assignment=fewer, guardrails=[guardrail]))
     eventually(lambda: lab.condition("MetricsReady").get("reason") == "NoData", "it waits", 90)
     experiment = parse_experiment(lab.fetch("mexp", "fraud-v2"))
     with Traffic(lab, 100) as load:
         asyncio.run(change_splits(experiment, 200, lab.cluster.kubeconfig))
-        eventually(lambda: lab.gateway.route_weights("predict")["v2"] == 89 * 64 * 100, "Envoy")
+        eventually(lambda: lab.gateway.route_weights("predict")["v2"] == 89 * FEWER * 100, "Envoy")
     with capsys.disabled():
         print(f"\n200 changes under load: {sum(load.answers.values())} answers, {load.answers}")
     assert set(load.answers) == {"v1", "v2"}
@@ -419,7 +423,7 @@ async def change_splits(experiment: Experiment, times: int, kubeconfig: Path) ->
     connection = await kubernetes.connect(file=str(kubeconfig))
     try:
         router = IstioRouter(kubernetes.Api(connection))
-        table = SegmentTable.initial({"v1": 90.0, "v2": 10.0}, "v1", 64)
+        table = SegmentTable.initial({"v1": 90.0, "v2": 10.0}, "v1", FEWER)
         for number in range(times):
             split = split_at(number, times)
             table = table.moved_to(split)
@@ -434,7 +438,7 @@ def split_at(number: int, times: int) -> dict[str, float]:
 
 
 def last_table(experiment: Experiment) -> Found:
-    table = SegmentTable.initial({"v1": 90.0, "v2": 10.0}, "v1", 64)
+    table = SegmentTable.initial({"v1": 90.0, "v2": 10.0}, "v1", FEWER)
     for number in range(200):
         table = table.moved_to(split_at(number, 200))
     return predicted(UserTable.of(experiment, table), SOME[:500])
