@@ -229,10 +229,10 @@ def test_a_secret_for_prometheus_is_mounted_for_the_operator_alone(render: Rende
     found = next(d for d in documents if d["kind"] == "Deployment")
     pod = found["spec"]["template"]["spec"]
 
-    assert pod["volumes"] == [
+    assert pod["volumes"][1:] == [
         {"name": "prometheus-access", "secret": {"secretName": "thanos", "defaultMode": 0o440}}
     ]
-    assert container(documents)["volumeMounts"] == [
+    assert container(documents)["volumeMounts"][1:] == [
         {
             "name": "prometheus-access",
             "mountPath": "/etc/modelexperiment/prometheus",
@@ -287,8 +287,8 @@ def test_what_a_pod_is_given_beside_the_charts_own(render: Render) -> None:
 
     assert container(documents)["env"][-1] == {"name": "HTTPS_PROXY", "value": "http://proxy"}
     assert container(documents)["envFrom"] == [{"secretRef": {"name": "tokens"}}]
-    assert container(documents)["volumeMounts"][-1]["mountPath"] == "/etc/ca"
-    assert pod["volumes"][-1] == {"name": "ca", "configMap": {"name": "ca"}}
+    assert container(documents)["volumeMounts"][1]["mountPath"] == "/etc/ca"
+    assert pod["volumes"][1:] == [{"name": "ca", "configMap": {"name": "ca"}}]
     assert template["metadata"]["labels"]["team"] == "ml"
     assert template["metadata"]["annotations"]["sidecar.istio.io/inject"] == "false"
     # The Deployment would not find its own pods.
