@@ -7,7 +7,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY operator/ operator/
 # Compiled here once: the image's root is read-only where it runs.
 RUN python -m venv /opt/modelexperiment \
-    && /opt/modelexperiment/bin/pip install --no-cache-dir --compile .
+    && /opt/modelexperiment/bin/pip install --no-cache-dir --compile .[mlflow,report]
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="modelexperiment" \
@@ -16,7 +16,8 @@ LABEL org.opencontainers.image.title="modelexperiment" \
 COPY --from=build /opt/modelexperiment /opt/modelexperiment
 ENV PATH=/opt/modelexperiment/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    MPLCONFIGDIR=/tmp/matplotlib
 # By number, so that the kubelet can tell that it is not root.
 USER 65532:65532
 ENTRYPOINT ["modelexperiment"]

@@ -17,7 +17,7 @@ help: ## list the targets
 .venv/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or later is needed; name one: make PYTHON=/path/to/python3.11"; exit 1; }
-	@echo "installing into .venv (1.2 GB, about two minutes)"
+	@echo "installing into .venv (1.8 GB, about three minutes)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
@@ -72,6 +72,10 @@ calibrate: install ## measure the statistics against their promises (minutes)
 .PHONY: bench-assign
 bench-assign: install ## users a minute that `modelexperiment assign` predicts
 	@$(BIN)/python benchmarks/assign.py
+
+.PHONY: bench-sticky
+bench-sticky: parts ## what a sticky route and its entries cost Envoy, istiod and the API server
+	@PYTHONPATH=. $(BIN)/python benchmarks/sticky.py
 
 .PHONY: bench-rollback
 bench-rollback: parts ## seconds from a fault to 100 % champion in Envoy, 20 times each of four faults (20 minutes)

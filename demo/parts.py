@@ -66,6 +66,8 @@ def install_operator(processes: Processes, platform: Platform) -> None:
         *("--set", f"prometheus.url={platform.prometheus_url}"),
         # The model servers answer a scrape within milliseconds, so little need be waited for.
         *("--set", "prometheus.settle=2s"),
+        # The gateway is not in the experiment's namespace: Istio's root one reaches all proxies.
+        *("--set", "assignment.filterNamespace=istio-system"),
         *("--set", f"crds.install={str(crd_owner(platform) in (None, RELEASE)).lower()}"),
     )
     selector = f"app.kubernetes.io/instance={RELEASE}"
@@ -79,6 +81,8 @@ def install_operator(processes: Processes, platform: Platform) -> None:
         "KUBECONFIG": str(kubeconfig),
         "POD_NAMESPACE": OPERATOR_NAMESPACE,
         "METRICS_PORT": "0",
+        # This checkout's operator, whichever is installed.
+        "PYTHONPATH": str(ROOT / "operator"),
     }
     processes.spawn(OPERATOR, [sys.executable, "-m", "modelexperiment", "run"], environment)
 

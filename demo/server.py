@@ -17,6 +17,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter as Tally
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
@@ -37,17 +38,24 @@ from demo.models import Model, load
 UNLABELLED_KEPT = 50_000
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 READY = "serving"
+BUCKET = "x-experiment-bucket"
 
 
 class Counters:
-    """The metrics of one server, all with the label ``version``."""
+    """The metrics of one server, all with the label ``version``.
+
+    Outcomes also carry the hash bucket of the prediction's user, which the route stamps on the
+    request; it is empty as long as there is no experiment.
+    """
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry()
         self.predictions = self._counter("flight_predictions", "Requests for a prediction", version)
         self.errors = self._counter("flight_errors", "Of those, answered with an error", version)
-        self.labelled = self._counter("flight_labelled", "Predictions whose flight ended", version)
-        self.correct = self._counter("flight_correct", "Of those, the correct ones", version)
+        self._version = version
+        self._labelled = self._by_bucket("flight_labelled", "Predictions whose flight ended")
+        self._correct = self._by_bucket("flight_correct", "Of those, the correct ones")
+        self.count("", 0, 0)
         self.seconds = Histogram(
             "flight_seconds",
             "Time to answer a request for a prediction",
@@ -55,6 +63,15 @@ class Counters:
             buckets=BUCKETS,
             registry=self.registry,
         ).labels(version)
+
+    def count(self, bucket: str, labelled: int, correct: int) -> None:
+        """Count outcomes of one bucket's users."""
+        # Trials first: whoever reads in between must never see more successes than trials.
+        self._labelled.labels(self._version, bucket).inc(labelled)
+        self._correct.labels(self._version, bucket).inc(correct)
+
+    def _by_bucket(self, name: str, text: str) -> Counter:
+        return Counter(name, text, ["version", "bucket"], registry=self.registry)
 
     def _counter(self, name: str, text: str, version: str) -> Counter:
         return Counter(name, text, ["version"], registry=self.registry).labels(version)
@@ -83,18 +100,18 @@ class PredictionServer(ThreadingHTTPServer):
         self.counters = Counters(model.version)
         self.faults = Faults()
         self._ids = itertools.count(1)
-        self._unlabelled: OrderedDict[int, bool] = OrderedDict()
+        self._unlabelled: OrderedDict[int, tuple[bool, str]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def predict(self, request: Any) -> dict[str, Any]:
-        """The answer to one request.
+    def predict(self, request: Any, bucket: str) -> dict[str, Any]:
+        """The answer to one request of a user of this hash bucket.
 
         Raises KeyError, TypeError or ValueError where it describes no flight.
         """
         probability, late = self.model.predict(request)
         with self._lock:
             number = next(self._ids)
-            self._unlabelled[number] = late
+            self._unlabelled[number] = late, bucket
             if len(self._unlabelled) > UNLABELLED_KEPT:
                 self._unlabelled.popitem(last=False)
         return {
@@ -111,10 +128,11 @@ class PredictionServer(ThreadingHTTPServer):
         """
         with self._lock:
             pairs = [(self._unlabelled.pop(each["id"], None), each["late"]) for each in outcomes]
-        known = [(called, late) for called, late in pairs if called is not None]
-        # Trials first: whoever reads in between must never see more successes than trials.
-        self.counters.labelled.inc(len(known))
-        self.counters.correct.inc(sum(called == late for called, late in known))
+        known = [(*called, late) for called, late in pairs if called is not None]
+        labelled = Tally(bucket for _, bucket, _ in known)
+        correct = Tally(bucket for called, bucket, late in known if called == late)
+        for bucket, count in labelled.items():
+            self.counters.count(bucket, count, correct[bucket])
         return {"labelled": len(known), "unknown": len(pairs) - len(known)}
 
 
@@ -158,7 +176,9 @@ class Handler(BaseHTTPRequestHandler):
             counters.errors.inc()
             error = {"error": "failing on purpose", "version": self.server.model.version}
             self._send(HTTPStatus.INTERNAL_SERVER_ERROR, error)
-        elif not self._answer_json(lambda: self.server.predict(json.loads(body))):
+        elif not self._answer_json(
+            lambda: self.server.predict(json.loads(body), self.headers.get(BUCKET, ""))
+        ):
             counters.errors.inc()
         counters.seconds.observe(time.perf_counter() - started)
 

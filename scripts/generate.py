@@ -2,9 +2,10 @@
 
 The resource is declared once, in operator/modelexperiment/core/{spec,status}. Derived from it are
 the CustomResourceDefinition (crds/), its copy in the Helm chart, and docs/reference.md; from the
-chart, in turn, manifests/install.yaml. docs/alert.schema.json is derived from core/notices.py. Helm
-is the one of localcluster's cache: where it is not built, the manifests are left as they are, and
-that is said.
+chart, in turn, manifests/install.yaml and docs/chart.md. docs/alert.schema.json is derived from
+core/notices.py, docs/metrics.md from the operator's metrics, and the chart's dashboard from
+scripts/dashboard.py. Helm is the one of localcluster's cache: where it is not built, the manifests
+are left as they are, and that is said.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # So that the script finds the checkout's packages wherever it is called from.
 sys.path[:0] = [str(ROOT), str(ROOT / "operator"), str(ROOT / "scripts")]
 
+from chart_reference import render_values  # noqa: E402
+from dashboard import render_dashboard  # noqa: E402
+from metrics_reference import render_metrics  # noqa: E402
 from reference import render_reference  # noqa: E402
 
 from localcluster import ClusterError, catalog  # noqa: E402
@@ -84,9 +88,8 @@ def chart_crd() -> str:
 def install_manifest() -> str:
     """The chart as plain manifests, its namespace included. ClusterError without Helm."""
     command = [str(catalog.program("helm")), "template", "modelexperiment", str(CHART)]
-    done = subprocess.run(
-        [*command, "--namespace", NAMESPACE], capture_output=True, text=True, check=False
-    )
+    options = ["--namespace", NAMESPACE, "--skip-tests"]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
     if done.returncode:
         raise ClusterError(f"helm template: {done.stderr.strip()}")
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
@@ -108,6 +111,9 @@ DERIVED = (
     Derived("helm/modelexperiment/templates/crd.yaml", chart_crd),
     Derived("docs/reference.md", lambda: render_reference(crd.build_crd())),
     Derived("docs/alert.schema.json", lambda: json.dumps(webhook_schema(), indent=2) + "\n"),
+    Derived("docs/metrics.md", render_metrics),
+    Derived("helm/modelexperiment/dashboards/modelexperiment.json", render_dashboard),
+    Derived("docs/chart.md", lambda: render_values((CHART / "values.yaml").read_text())),
 )
 # In this order: the manifest is rendered from the chart, the CRD's template in it included.
 FROM_CHART = (Derived("manifests/install.yaml", install_manifest),)

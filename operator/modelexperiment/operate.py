@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 
 import kopf
 from aiohttp.web import AppRunner
@@ -18,6 +19,7 @@ from kubernetes.aio.client import ApiClient
 
 from modelexperiment.adapters import web
 from modelexperiment.adapters.alerts import HttpAlerter, secrets_of
+from modelexperiment.adapters.envoy_filter import EnvoyFilters
 from modelexperiment.adapters.istio import IstioRouter
 from modelexperiment.adapters.kubernetes import (
     Api,
@@ -25,20 +27,28 @@ from modelexperiment.adapters.kubernetes import (
     connect,
     context_namespace,
 )
+from modelexperiment.adapters.mlflow import MlflowTracker, Render
+from modelexperiment.adapters.probe import HttpProber
 from modelexperiment.adapters.prometheus import Access, PrometheusSource
 from modelexperiment.adapters.telemetry import Telemetry
+from modelexperiment.adapters.web import Health
+from modelexperiment.commands.report import render
 from modelexperiment.controller.alerting import Courier
 from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.handlers import Watched, build_registry, build_settings
-from modelexperiment.controller.leader import LeadershipLostError, lead
+from modelexperiment.controller.leader import LeadershipLostError, Standing, lead
 from modelexperiment.controller.queue import DueQueue, Key
 from modelexperiment.controller.reconcile import Reconciler
+from modelexperiment.controller.tracking import Tracking
+from modelexperiment.controller.watches import Watches
 from modelexperiment.settings import Settings, SettingsError
 
 _log = logging.getLogger(__name__)
 
 # The queue looks at the clock every second; a loop that has not moved for this long is stuck.
 STUCK = 30.0
+# All that a worker waits for has a limit of its own; together they stay well under this.
+STALLED = 600.0
 
 
 class _JsonFormatter(logging.Formatter):
@@ -97,22 +107,43 @@ class Operator:
             settings.prometheus_timeout.total_seconds(),
             settings.prometheus_workers,
             prometheus_access(settings),
+            self.telemetry.query,
+        )
+        self.tracker = MlflowTracker(
+            settings.mlflow_timeout.total_seconds(), settings.mlflow_workers, _renderer()
         )
         self.queue: DueQueue[Key] | None = None
-        self.watching = asyncio.Event()
+        self.standing = Standing()
+        self.watches = Watches(settings.watch_namespaces)
 
-    def alive(self) -> str | None:
-        """What is wrong with this process, if anything."""
+    def alive(self) -> Health:
+        """Whether loop and queue move."""
         if self.queue is None:
-            return None
+            return Health(True, "ok")
         silent = asyncio.get_running_loop().time() - self.queue.beat
-        return f"the queue has not moved for {silent:.0f} s" if silent > STUCK else None
+        if silent > STUCK:
+            return Health(False, f"the loop has not moved for {silent:.0f} s")
+        stalled = self.queue.stalled()
+        if stalled > STALLED:
+            return Health(False, f"no worker has moved for {stalled:.0f} s, and work is due")
+        return Health(True, "ok")
 
-    def ready(self) -> str | None:
-        """What keeps the operator from its work; a follower that waits is ready."""
-        if self.queue is not None and not self.watching.is_set():
-            return "the watch is not open yet"
-        return self.alive()
+    def ready(self) -> Health:
+        """Whether the operator works, or stands by to work."""
+        if self.queue is None:
+            return self._standing_by()
+        wrong = self.watches.wrong()
+        return Health(False, wrong) if wrong else self.alive()
+
+    def _standing_by(self) -> Health:
+        """A follower is ready as long as it can read who leads."""
+        standing = self.standing
+        if not self.settings.leader_election or standing.read_at is None:
+            return Health(False, "starting: the API server has not answered yet")
+        silent = asyncio.get_running_loop().time() - standing.read_at
+        if silent > self.settings.lease_duration.total_seconds():
+            return Health(False, f"the Lease could not be read for {silent:.0f} s")
+        return Health(True, f"ok, standing by: {standing.holder or 'nobody'} holds the Lease")
 
     def _wake(self, key: Key) -> None:
         """Let an experiment be worked on now."""
@@ -122,7 +153,7 @@ class Operator:
     async def run(self, stop: asyncio.Event) -> None:
         """Serve metrics, wait for leadership, work until `stop` is set."""
         runner = None
-        api_client = await connect()
+        api_client = await connect(failed=self.telemetry.api_error)
         try:
             if self.settings.metrics_port:
                 runner = await self._serve(self.settings.metrics_port)
@@ -138,6 +169,7 @@ class Operator:
                 await work()
         finally:
             self.source.close()
+            self.tracker.close()
             await api_client.close()  # type: ignore[no-untyped-call]
             if runner:
                 await runner.cleanup()
@@ -150,7 +182,7 @@ class Operator:
         work: Callable[[], Awaitable[None]],
     ) -> None:
         """Work under the Lease; who only waits for it ends at once when `stop` is set."""
-        leading = asyncio.create_task(lead(api_client, settings, work))
+        leading = asyncio.create_task(lead(api_client, settings, work, self.standing))
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({leading, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -168,35 +200,47 @@ class Operator:
             raise SettingsError(f"METRICS_PORT: {error.strerror}, got {port}") from None
 
     async def _work(self, api: Api, stop: asyncio.Event) -> None:
-        store, router = KubernetesStore(api), IstioRouter(api)
-        gatherer = Gatherer(store, router, self.source, self.settings)
+        store = KubernetesStore(api)
+        filters = EnvoyFilters(api, self.settings.envoy_filter_namespace)
+        router = IstioRouter(api, filters, self.settings.watch_namespaces)
+        gatherer = Gatherer(store, router, self.source, self.settings, HttpProber())
         alerter = HttpAlerter(
             secrets_of(api),
             self.settings.alerts_allowed_urls,
             self.settings.alerts_timeout.total_seconds(),
         )
         courier = Courier(alerter, self.telemetry, self._wake)
-        reconciler = Reconciler(store, router, gatherer, self.telemetry, courier)
+        tracking = Tracking(self.tracker, self.telemetry, self.settings)
+        reconciler = Reconciler(store, router, gatherer, self.telemetry, courier, tracking)
         self.queue = DueQueue(reconciler, self.settings.workers)
         self.queue.beat = asyncio.get_running_loop().time()
         namespaces = self.settings.watch_namespaces
+        self.telemetry.lead()
         watch = kopf.operator(
-            registry=build_registry(self.queue, Watched()),
+            registry=build_registry(self.queue, Watched(), self.watches),
             settings=build_settings(clusterwide=not namespaces),
-            ready_flag=self.watching,
             stop_flag=stop,
             clusterwide=not namespaces,
             namespaces=namespaces,
         )
-        workers = asyncio.create_task(self.queue.run())
-        deliveries = asyncio.create_task(courier.run())
+        tasks = [asyncio.create_task(run()) for run in (self.queue.run, courier.run, tracking.run)]
         try:
-            await _first(asyncio.create_task(watch), workers, deliveries)
+            await _first(asyncio.create_task(watch), *tasks)
         finally:
-            workers.cancel()
-            deliveries.cancel()
-            await asyncio.gather(workers, deliveries, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await alerter.close()
+            self.telemetry.follow()
+
+
+def _renderer() -> Render | None:
+    """What makes the report, where its libraries are there."""
+    missing = [name for name in ("jinja2", "matplotlib") if find_spec(name) is None]
+    if missing:
+        _log.info("no reports are sent to MLflow: %s is missing", " and ".join(missing))
+        return None
+    return render
 
 
 async def _first(*tasks: asyncio.Task[None]) -> None:

@@ -13,7 +13,9 @@ from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.notices import Notice
 from modelexperiment.core.routing import Routing
 from modelexperiment.core.snapshot import Problem, RouteSeen
+from modelexperiment.core.spec import Assignment
 from modelexperiment.core.status import ExperimentStatus
+from modelexperiment.core.tracking import Record
 
 Object = Mapping[str, Any]
 """A Kubernetes object as JSON."""
@@ -32,7 +34,7 @@ class QueryError(Exception):
 
 
 class Observer(Protocol):
-    """Who keeps the operator's own metrics."""
+    """Who keeps the operator's own metrics. An experiment's key is (namespace, name)."""
 
     def reconcile(self) -> AbstractContextManager[None]:
         """Time a reconcile."""
@@ -40,17 +42,39 @@ class Observer(Protocol):
     def poll(self, due: bool) -> AbstractContextManager[None]:
         """Time a poll, if one is due."""
 
+    def lag(self, seconds: float) -> None:
+        """Note how long after it was due a poll was done."""
+
     def error(self, reason: str) -> None:
-        """Count a failure."""
+        """Count a reconcile that failed."""
 
     def alert(self, kind: str, delivered: bool) -> None:
         """Count an attempt to deliver alerts to a kind of receiver."""
 
-    def observe(self, key: object, status: ExperimentStatus) -> None:
-        """Take an experiment's state in."""
+    def status_written(self) -> None:
+        """Count a write of a status."""
 
-    def forget(self, key: object) -> None:
+    def route_written(self, succeeded: bool) -> None:
+        """Count a write of a route."""
+
+    def rolled_back(self, seconds: float) -> None:
+        """Note how long after the start of the poll that saw the breach the route was written."""
+
+    def knows(self, key: tuple[str, str]) -> bool:
+        """Whether an experiment was observed before."""
+
+    def observe(self, key: tuple[str, str], status: ExperimentStatus, champion: str) -> None:
+        """Take an experiment's state in; `champion` is the champion's modelVersion."""
+
+    def forget(self, key: tuple[str, str]) -> None:
         """Drop an experiment that is gone."""
+
+
+class Tracker(Protocol):
+    """A server that keeps the course of experiments."""
+
+    async def send(self, url: str, record: Record) -> None:
+        """Make the server hold the record; sending it twice changes nothing. UnavailableError."""
 
 
 class ExperimentStore(Protocol):
@@ -86,6 +110,15 @@ class TrafficRouter(Protocol):
 
     async def restore(self, experiment: Experiment, original: Any) -> Problem | None:
         """Put the original destinations back; None once they are there, or nothing is."""
+
+
+class Prober(Protocol):
+    """Who asks the proxy as some users."""
+
+    async def ask(
+        self, assignment: Assignment, users: Sequence[str], repeats: int
+    ) -> dict[str, list[str | None]]:
+        """The version that answered each user, `repeats` times; UnavailableError without answer."""
 
 
 class MetricSource(Protocol):

@@ -44,6 +44,13 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _lease(text: str) -> timedelta:
+    found = parse_duration(text)
+    if found < timedelta(seconds=3):
+        raise ValueError("must be at least 3s")
+    return found
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise ValueError("must be a port, 0 for none")
@@ -101,6 +108,19 @@ class Settings:
     """Addresses that spec.alerts may name, and all that lies below them; no other is called."""
     alerts_timeout: timedelta = timedelta(seconds=10)
     """How long a receiver may take to answer."""
+    mlflow_url: str = ""
+    """Default MLflow of experiments that are tracked and name none."""
+    mlflow_allowed_urls: tuple[str, ...] = ()
+    """Further MLflow addresses that a manifest may name; no other is ever called."""
+    mlflow_timeout: timedelta = timedelta(seconds=10)
+    """How long one request may take."""
+    mlflow_workers: int = 2
+    """Experiments that are sent to MLflow at once."""
+    envoy_filter_namespace: str = ""
+    """Where the EnvoyFilters that keep users on their version are put: a gateway's namespace, or
+    Istio's root namespace for all proxies. None: each experiment's own."""
+    probe_allowed_urls: tuple[str, ...] = ()
+    """Addresses that an experiment's assignment.probe may ask; no other is ever called."""
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces to serve; none: all of them."""
     namespace: str = ""
@@ -112,7 +132,7 @@ class Settings:
     lease_name: str = "modelexperiment"
     """The Lease's name."""
     lease_duration: timedelta = timedelta(seconds=15)
-    """How long the Lease holds without being renewed."""
+    """How long the Lease holds without being renewed, from 3s up."""
     workers: int = 8
     """Experiments that are worked on at once."""
     metrics_port: int = 8080
@@ -142,13 +162,23 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "prometheus_allowed_urls": _list,
     "prometheus_workers": _positive,
     "alerts_allowed_urls": _addresses,
+    "mlflow_url": lambda text: text.rstrip("/"),
+    "mlflow_allowed_urls": _list,
+    "mlflow_workers": _positive,
+    "probe_allowed_urls": _list,
     "watch_namespaces": _list,
     "leader_election": _flag,
+    "lease_duration": _lease,
     "workers": _positive,
     "metrics_port": _port,
     "log_format": _one_of("json", "text"),
     "log_level": _one_of("debug", "info", "warning", "error"),
 }
+_MLFLOW_SECRETS = (
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+)
 _NAMES = {"namespace": "POD_NAMESPACE", "identity": "POD_NAME"}
 
 
@@ -160,11 +190,22 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         text = environment.get(name, "")
         if not text:
             continue
-        durations = field.type == "timedelta"
-        read = parse_duration if durations else _READERS.get(field.name, str)
+        default = parse_duration if field.type == "timedelta" else str
+        read = _READERS.get(field.name, default)
         try:
             found[field.name] = read(text)
         except ValueError as why:
             raise SettingsError(f"{name}: {why}, got {text}") from None
+    _check_mlflow(found, environment)
     found.setdefault("identity", f"{socket.gethostname()}-{os.getpid()}")
     return Settings(**found)
+
+
+def _check_mlflow(found: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    """MLflow's client shows its credentials to whatever it calls: then to one address only."""
+    secret = next((name for name in _MLFLOW_SECRETS if environment.get(name)), None)
+    if secret and found.get("mlflow_allowed_urls"):
+        others = ",".join(found["mlflow_allowed_urls"])
+        raise SettingsError(
+            f"MLFLOW_ALLOWED_URLS: can't be used together with {secret}, got {others}"
+        )

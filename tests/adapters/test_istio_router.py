@@ -11,7 +11,8 @@ import pytest
 
 from modelexperiment.adapters.istio import ATTEMPTS, IstioRouter
 from modelexperiment.adapters.kubernetes import Api, NotFoundError
-from modelexperiment.core.routing import Routing
+from modelexperiment.core.allocation import SegmentTable
+from modelexperiment.core.routing import Routing, in_place
 from modelexperiment.core.snapshot import Problem, RouteSeen
 from modelexperiment.ports import ConflictError
 from tests.core.builders import experiment
@@ -25,9 +26,10 @@ class FakeApi:
 
     def __init__(self) -> None:
         self.virtual_service: dict[str, Any] | None = {
-            "metadata": {"name": "fraud"},
+            "metadata": {"name": "fraud", "namespace": "fraud"},
             "spec": {
                 "hosts": ["fraud.example.com"],
+                "gateways": ["edge"],
                 "http": [
                     {"name": "explain", "route": [{"destination": {"host": "explain"}}]},
                     {"name": "predict", "timeout": "2s", "route": [copy.deepcopy(OWNED)]},
@@ -37,23 +39,53 @@ class FakeApi:
         self.subsets: list[str] | None = ["v1", "v2"]
         self.host = "fraud.fraud.svc.cluster.local"
         self.patches = 0
+        self.filter: dict[str, Any] | None = None
+        self.policy: dict[str, Any] = {}
+        self.writes: list[str] = []
         self.meanwhile: Callable[[], None] = lambda: None
 
     async def get(self, *where: str) -> dict[str, Any]:
+        if where[3] == "envoyfilters":
+            if self.filter is None:
+                raise NotFoundError("not found")
+            return copy.deepcopy(self.filter)
+        if where[3] == "gateways":
+            return {
+                "metadata": {"name": "edge", "namespace": "fraud"},
+                "spec": {"servers": [{"port": {"number": 80, "protocol": "HTTP"}, "hosts": ["*"]}]},
+            }
         assert where[2:4] == ("fraud", "virtualservices")
         if self.virtual_service is None:
             raise NotFoundError("not found")
         return copy.deepcopy(self.virtual_service)
 
+    async def delete(self, *where: str) -> None:
+        assert where[3] == "envoyfilters"
+        if self.filter is None:
+            raise NotFoundError("not found")
+        self.writes.append("no filter")
+        self.filter = None
+
+    async def create(self, *where: Any) -> None:
+        assert where[3] == "envoyfilters"
+        self.writes.append("filter")
+        self.filter = copy.deepcopy(where[-1])
+
     async def list(self, *where: str) -> Sequence[dict[str, Any]]:
+        if where[3] == "virtualservices":
+            return [copy.deepcopy(self.virtual_service or {})]
         subsets = None if self.subsets is None else [{"name": name} for name in self.subsets]
         return [
             {"spec": {"host": "another", "subsets": [{"name": "v3"}]}},
-            {"spec": {"host": self.host, "subsets": subsets}},
+            {
+                "metadata": {"name": "fraud"},
+                "spec": {"host": self.host, "subsets": subsets, **self.policy},
+            },
         ]
 
     async def json_patch(self, *where: Any) -> dict[str, Any]:
         self.patches += 1
+        self.writes.append("route")
         self.meanwhile()
         assert self.virtual_service is not None
         changed = copy.deepcopy(self.virtual_service)
@@ -262,3 +294,93 @@ def test_annotations_that_appear_in_between_are_not_written_over(api: FakeApi) -
     assert api.virtual_service is not None
     annotations = api.virtual_service["metadata"]["annotations"]
     assert annotations == {"team": "risk", "experiments.mlops.dev/rolled-back": "errors broke"}
+
+
+STICKY = experiment(assignment={"header": "x-user-id", "buckets": 32})
+TABLE = SegmentTable.initial({"v1": 90.0, "v2": 10.0}, "v1", 32)
+WANTED = Routing({"v1": 90.0, "v2": 10.0}, TABLE)
+
+
+def read_sticky(api: FakeApi) -> RouteSeen:
+    found = asyncio.run(IstioRouter(cast(Api, api)).read(STICKY))
+    assert isinstance(found, RouteSeen)
+    return found
+
+
+def apply_sticky(api: FakeApi, routing: Routing = WANTED) -> Problem | None:
+    return asyncio.run(IstioRouter(cast(Api, api)).apply(STICKY, routing))
+
+
+def test_users_are_kept_by_segments_first_and_the_filter_after(api: FakeApi) -> None:
+    before = copy.deepcopy(api.virtual_service)
+    assert not in_place(read_sticky(api), WANTED)
+
+    assert apply_sticky(api) is None
+    assert apply_sticky(api) is None
+
+    assert api.writes == ["route", "filter"]
+    assert len(api.predict["route"]) == 64
+    seen = read_sticky(api)
+    assert in_place(seen, WANTED)
+    assert seen.unsticky is None
+
+    # A single destination would break the route under the filter.
+    assert restore(api, {"route": [OWNED]}) is None
+    assert api.writes[2:] == ["no filter", "route"]
+    assert (api.virtual_service, api.filter) == (before, None)
+
+
+def test_whatever_is_not_as_it_should_be_is_put_right(api: FakeApi) -> None:
+    apply_sticky(api)
+    for spoil in (
+        lambda: api.predict["route"].reverse(),
+        lambda: api.predict["route"][5]["headers"].clear(),
+        lambda: setattr(api, "filter", None),
+    ):
+        spoil()
+        assert not in_place(read_sticky(api), WANTED)
+        assert apply_sticky(api) is None
+        assert in_place(read_sticky(api), WANTED)
+
+
+def test_everybody_to_one_version_keeps_the_others_listed(api: FakeApi) -> None:
+    apply_sticky(api)
+
+    rolled_back = Routing({"v1": 100.0, "v2": 0.0}, TABLE.everything_to("v1"))
+    assert apply_sticky(api, rolled_back) is None
+
+    assert in_place(read_sticky(api), rolled_back)
+    assert [d["weight"] for d in api.predict["route"]] == [10_000] * 32 + [0]
+    assert api.filter is not None
+
+
+def test_without_assignment_stamps_and_filter_go_again(api: FakeApi) -> None:
+    apply_sticky(api)
+    found = read(api)
+    assert isinstance(found, RouteSeen)
+    assert found.sticky is None
+
+    assert apply(api, v1=90, v2=10) is None
+
+    assert api.writes[2:] == ["route", "no filter"]
+    first, second = api.predict["route"]
+    assert first == {"destination": OWNED["destination"], "weight": 90}
+    assert second == {"destination": {"host": "fraud", "subset": "v2"}, "weight": 10}
+    assert read(api) == RouteSeen({"v1": 90, "v2": 10}, {"route": [first, second]}, retries=2)
+
+
+def test_where_users_can_not_be_kept_the_weights_are_right_and_no_filter_stands(
+    api: FakeApi,
+) -> None:
+    apply_sticky(api)
+    api.policy = {"trafficPolicy": {"loadBalancer": {"consistentHash": {"useSourceIp": True}}}}
+    seen = read_sticky(api)
+    assert seen.unsticky is not None
+    assert seen.unsticky.reason == "ConsistentHash"
+
+    found = apply_sticky(api, Routing({"v1": 100.0, "v2": 0.0}, TABLE.everything_to("v1")))
+
+    assert found == seen.unsticky
+    assert api.filter is None
+    assert read_sticky(api).split == {"v1": 100, "v2": 0}
+    assert read_sticky(api).sticky is False

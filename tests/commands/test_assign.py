@@ -205,3 +205,61 @@ def test_manifest_and_users_can_not_both_be_on_standard_input(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert "can't both be on standard input" in refused(capsys, "-f", "-")
+
+
+def with_status(path: str, **status: object) -> str:
+    document = yaml.safe_load(Path(path).read_text())
+    document["status"] = status
+    Path(path).write_text(yaml.safe_dump(document))
+    return path
+
+
+TABLE = {
+    "header": "x-user-id",
+    "salt": "other",
+    "buckets": 0,
+    "champion": "v1",
+    "layout": [{"modelVersion": "v3", "slots": 9_000}, {"modelVersion": "v1", "slots": 1_000}],
+}
+
+
+def test_the_table_in_a_status_is_what_counts(
+    manifest: Manifest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = with_status(manifest(), phase="Running", assignment=TABLE)
+    users = [f"u{i}" for i in range(50)]
+    assert main(["assign", "-f", path, "-o", "json", "--wide", *users]) == 0
+
+    found = json.loads(capsys.readouterr().out)
+    slots = (user_hashes([u.encode() for u in users], "other") % SLOTS).tolist()
+    assert [one["bucket"] for one in found] == slots
+    wanted = ["v3" if slot < 9_000 else "v1" for slot in slots]
+    assert [one["modelVersion"] for one in found] == wanted
+    assert {one["hashBucket"] for one in found} == {None}
+
+
+def test_an_ended_experiment_has_one_version_for_everybody(
+    manifest: Manifest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    routed = [{"modelVersion": "v1", "percent": 100}, {"modelVersion": "v3", "percent": 0}]
+    path = with_status(manifest(), phase="RolledBack", assignment=TABLE, routed=routed)
+    assert main(["assign", "-f", path, *(f"u{i}" for i in range(50))]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split("\t")[1] for line in lines} == {"v1"}
+
+
+def test_a_status_that_is_no_table_is_refused(
+    manifest: Manifest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = {**TABLE, "layout": [{"modelVersion": "v1", "slots": 1}]}
+    path = with_status(manifest(), phase="Running", assignment=broken)
+
+    assert main(["assign", "-f", path, "u"]) == 2
+    assert "status: layout: slots must be positive" in capsys.readouterr().err
+
+
+def test_a_live_experiment_needs_a_cluster(capsys: pytest.CaptureFixture[str]) -> None:
+    nowhere = ("--kubeconfig", "/nowhere")
+    assert main(["assign", "--live", "fraud-v2", *nowhere, "u"]) == 2
+    assert "KUBECONFIG" in capsys.readouterr().err

@@ -215,7 +215,17 @@ def rows_of(counted: Counted) -> Iterator[dict[str, object]]:
             }
 
 
-SAME = ("analysis", "verdict", "decision", "plan", "sampleRatio", "phase", "routed", "startTime")
+SAME = (
+    "analysis",
+    "history",
+    "verdict",
+    "decision",
+    "plan",
+    "sampleRatio",
+    "phase",
+    "routed",
+    "startTime",
+)
 
 
 def assert_replayed(desk: Desk, run: Run, stored: dict[str, Any], **fields: Any) -> None:
@@ -230,6 +240,7 @@ def assert_replayed(desk: Desk, run: Run, stored: dict[str, Any], **fields: Any)
     ours, theirs = replayed["memory"], stored["memory"]
     assert json.dumps(ours["comparisons"]) == json.dumps(theirs["comparisons"])
     assert ours.get("sampleRatio") == theirs.get("sampleRatio")
+    assert json.dumps(ours["novelty"]) == json.dumps(theirs["novelty"])
     assert replayed["countedUntil"] == stored["countedUntil"]
 
 

@@ -22,6 +22,7 @@ from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.queue import Key
 from modelexperiment.controller.reconcile import Reconciler
 from modelexperiment.core.alerting import Receiver
+from modelexperiment.core.allocation import SegmentTable
 from modelexperiment.core.counting import Labels, Series
 from modelexperiment.core.events import Event
 from modelexperiment.core.manifest import Experiment
@@ -160,18 +161,22 @@ class FakeRouter:
         self.journal = journal
         self.split: Split | None = {"v1": 100.0, "v2": 0.0}
         self.destinations: Any = ORIGINAL
+        self.table: SegmentTable | None = None
         self.problem: Problem | None = None
         self.marker: str | None = None
 
     async def read(self, experiment: Experiment) -> RouteSeen | Problem:
         await asyncio.sleep(0)
-        return RouteSeen(self.split, self.destinations, marker=self.marker)
+        segments = tuple(self.table.segments) if self.table else None
+        sticky = self.table is not None
+        return RouteSeen(self.split, self.destinations, segments, sticky, marker=self.marker)
 
     async def apply(self, experiment: Experiment, routing: Routing) -> Problem | None:
         await self.journal.write("route")
         if self.problem is None:
             self.split, self.destinations = routing.split, {"route": list(routing.split)}
             self.marker = routing.marker
+            self.table = routing.table
         return self.problem
 
     async def restore(self, experiment: Experiment, original: Any) -> Problem | None:
@@ -179,6 +184,7 @@ class FakeRouter:
         if self.problem is None:
             self.split, self.destinations = {"v1": 100.0, "v2": 0.0}, original
             self.marker = None
+            self.table = None
         return self.problem
 
 
@@ -265,8 +271,12 @@ class FakeObserver:
 
     def __init__(self) -> None:
         self.polls: list[bool] = []
+        self.lags: list[float] = []
         self.failures: list[str] = []
         self.deliveries: list[tuple[str, bool]] = []
+        self.rollbacks: list[float] = []
+        self.writes: list[str] = []
+        self.history: list[str] = []
         self.seen: dict[object, str] = {}
 
     @contextmanager
@@ -278,16 +288,32 @@ class FakeObserver:
         self.polls.append(due)
         yield
 
+    def lag(self, seconds: float) -> None:
+        self.lags.append(seconds)
+
     def error(self, reason: str) -> None:
         self.failures.append(reason)
 
     def alert(self, kind: str, delivered: bool) -> None:
         self.deliveries.append((kind, delivered))
 
-    def observe(self, key: object, status: ExperimentStatus) -> None:
-        self.seen[key] = str(status.phase)
+    def status_written(self) -> None:
+        self.writes.append("status")
 
-    def forget(self, key: object) -> None:
+    def route_written(self, succeeded: bool) -> None:
+        self.writes.append("route" if succeeded else "no route")
+
+    def rolled_back(self, seconds: float) -> None:
+        self.rollbacks.append(seconds)
+
+    def knows(self, key: tuple[str, str]) -> bool:
+        return key in self.seen
+
+    def observe(self, key: tuple[str, str], status: ExperimentStatus, champion: str) -> None:
+        self.seen[key] = str(status.phase)
+        self.history.append(str(status.phase))
+
+    def forget(self, key: tuple[str, str]) -> None:
         self.seen.pop(key, None)
 
 

@@ -239,3 +239,20 @@ def test_a_stale_due_time_of_a_key_is_not_a_second_round() -> None:
         assert worker.done == [A]
 
     run(test)
+
+
+def test_a_queue_that_no_worker_moves_is_seen_to_be_stalled() -> None:
+    async def test() -> None:
+        worker = Worker(takes=5 * TICK)
+        queue = DueQueue(worker, workers=1)
+        async with running(queue):
+            queue.add(A)
+            await until(lambda: len(queue) == 1 and not queue._due)
+            assert queue.stalled() == 0.0
+            queue.add(B)
+            await asyncio.sleep(3 * TICK)
+            assert queue.stalled() > TICK
+            await until(lambda: worker.done == [A, B])
+            assert queue.stalled() == 0.0
+
+    run(test)

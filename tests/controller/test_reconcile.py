@@ -559,3 +559,39 @@ def test_the_next_poll_comes_soon_after_a_scrape(
     route = RouteSeen(None, None)
 
     assert until_poll(interval, Snapshot(now, 1, route, counted=seen)) == pytest.approx(seconds)
+
+
+STICKY: dict[str, Any] = {
+    "assignment": {"header": "x-user-id"},
+    "analysis": {"unit": "Request"},
+}
+
+
+@pytest.mark.parametrize("killed_at", ["route", "status"])
+def test_a_kill_while_users_are_moved_leads_to_the_same_table(
+    monkeypatch: pytest.MonkeyPatch, killed_at: str
+) -> None:
+    cluster = Cluster(monkeypatch, **STICKY)
+    cluster.start()
+    before = cluster.router.table
+    assert before is not None
+    wanted = before.moved_to({"v1": 20.0, "v2": 80.0})
+    percents = {"v1": 20, "v2": 80}
+    cluster.store.edit(
+        KEY, traffic=[{"modelVersion": v, "percent": p} for v, p in percents.items()]
+    )
+
+    def die(what: str) -> None:
+        if what == killed_at:
+            raise Crash
+
+    cluster.journal.before = die
+    with pytest.raises(Crash):
+        cluster.reconcile()
+    cluster.journal.before = lambda _: None
+    cluster.reconcile(cluster.new_operator())
+
+    assert cluster.router.table == wanted
+    shown = cluster.store.status().assignment
+    assert shown is not None
+    assert shown.table == wanted

@@ -38,6 +38,7 @@ def test_without_any_variable_the_documented_defaults_hold() -> None:
             ("hooks.example.com", "http://alertmanager:9093"),
         ),
         ("WATCH_NAMESPACES", "fraud, search", "watch_namespaces", ("fraud", "search")),
+        ("LEASE_DURATION", "3s", "lease_duration", timedelta(seconds=3)),
         ("POD_NAMESPACE", "mlops", "namespace", "mlops"),
         ("POD_NAME", "operator-0", "identity", "operator-0"),
         ("LEADER_ELECTION", "False", "leader_election", False),
@@ -64,6 +65,7 @@ def test_a_variable_sets_its_field(variable: str, text: str, field: str, value: 
         ("METRICS_PORT", "-1", "must be a port, 0 for none, got -1"),
         ("LOG_FORMAT", "xml", "must be one of json, text, got xml"),
         ("LOG_LEVEL", "INFO", "must be one of debug, info, warning, error, got INFO"),
+        ("LEASE_DURATION", "2s", "LEASE_DURATION: must be at least 3s, got 2s"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_variable(variable: str, text: str, says: str) -> None:
@@ -92,6 +94,11 @@ def test_a_wrong_value_is_refused_with_its_variable(variable: str, text: str, sa
                 "PROMETHEUS_PASSWORD_FILE": "/password",
             },
             "PROMETHEUS_TOKEN_FILE: can't be used together with PROMETHEUS_USERNAME, got both",
+        ),
+        (
+            {"MLFLOW_ALLOWED_URLS": "http://a,http://b", "MLFLOW_TRACKING_TOKEN": "secret"},
+            "MLFLOW_ALLOWED_URLS: can't be used together with MLFLOW_TRACKING_TOKEN, "
+            "got http://a,http://b",
         ),
     ],
 )

@@ -103,7 +103,7 @@ class Life:
         assert (plan.split, plan.events) == (direct.split, direct.events)
         if plan.split is not None:
             plan = routed(plan, snapshot)
-            self.route = RouteSeen(plan.split, ORIGINAL)
+            self.route = seen_of(plan)
         self.told += [str(event.reason) for event in plan.events]
         self._unsaved, self.status = plan.status, through_json(plan.status)
         self.plan = plan
@@ -142,6 +142,13 @@ class Life:
         """What has been told since this was asked last."""
         told, self.told = self.told, []
         return told
+
+
+def seen_of(plan: Plan) -> RouteSeen:
+    """The route as it is read after a plan was written."""
+    table = plan.routing.table if plan.routing else None
+    segments = tuple(table.segments) if table else None
+    return RouteSeen(plan.split, ORIGINAL, segments, table is not None)
 
 
 def reading(version: str, answer: float | str | Problem) -> Reading:

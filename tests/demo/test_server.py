@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,11 +31,11 @@ def counters(url: str) -> dict[str, float]:
         text = response.read().decode()
     samples = [s for f in text_string_to_metric_families(text) for s in f.samples]
     assert {sample.labels.get("version") for sample in samples} == {"v1"}
-    return {
-        sample.name: sample.value
-        for sample in samples
-        if "le" not in sample.labels and not sample.name.endswith("_created")
-    }
+    found: Counter[str] = Counter()
+    for sample in samples:
+        if "le" not in sample.labels and not sample.name.endswith("_created"):
+            found[sample.name] += sample.value  # type: ignore[assignment]
+    return dict(found)
 
 
 @pytest.fixture
@@ -88,6 +89,23 @@ def test_counters_count_exactly(
     assert seen["flight_labelled_total"] == 150
     assert seen["flight_correct_total"] == correct
     assert seen["flight_errors_total"] == 0
+
+
+def test_outcomes_are_counted_by_the_bucket_that_the_route_stamped(
+    v1: str, request_body: FlightRequest
+) -> None:
+    connection = Connection(v1)
+    ids = [
+        connection.post("/predict", request_body, {"x-experiment-bucket": bucket})[1]["id"]
+        for bucket in ("7", "7", "63")
+    ]
+    connection.post("/labels", [{"id": number, "late": True} for number in ids], {})
+    connection.close()
+    with urllib.request.urlopen(f"{v1}/metrics", timeout=5) as response:
+        families = text_string_to_metric_families(response.read().decode())
+    labelled = next(family for family in families if family.name == "flight_labelled")
+    found = {s.labels["bucket"]: s.value for s in labelled.samples if s.name.endswith("_total")}
+    assert found == {"": 0, "7": 2, "63": 1}
 
 
 def test_an_outcome_counts_once(v1: str, post: Any, request_body: FlightRequest) -> None:

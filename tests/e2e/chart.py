@@ -14,8 +14,12 @@ NAMESPACE = "modelexperiment-system"
 RELEASE = "modelexperiment"
 # Nothing listens there: what an unreachable Prometheus looks like.
 DEAD_PROMETHEUS = "http://127.0.0.1:1"
-# Where a test may put one that fails.
-FAULTY_PROMETHEUS = f"http://127.0.0.1:{free_ports(1)[0]}"
+# Where a test may put one that fails, and an MLflow: nothing listens there but for such a test.
+FAULTY_PORT, MLFLOW_PORT, PROBE_PORT = free_ports(3)
+FAULTY_PROMETHEUS = f"http://127.0.0.1:{FAULTY_PORT}"
+MLFLOW_URL = f"http://127.0.0.1:{MLFLOW_PORT}"
+# Where tests let the operator ask the proxy; `Front` leads from there to an Envoy.
+PROBE = f"http://127.0.0.1:{PROBE_PORT}"
 
 
 def install(cluster: Cluster, settle: str = "1s") -> None:
@@ -35,6 +39,10 @@ def install(cluster: Cluster, settle: str = "1s") -> None:
         f"prometheus.allowedUrls={{{DEAD_PROMETHEUS},{FAULTY_PROMETHEUS}}}",
         "--set",
         f"prometheus.settle={settle}",
+        "--set",
+        f"mlflow.url={MLFLOW_URL}",
+        "--set",
+        f"assignment.probeUrls={{{PROBE}}}",
     )
     cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
 
@@ -50,11 +58,14 @@ def environment(cluster: Cluster) -> dict[str, str]:
     found = json.loads(cluster.kubectl("get", "deployment", RELEASE, "-n", NAMESPACE, "-o", "json"))
     container = found["spec"]["template"]["spec"]["containers"][0]
     given = {e["name"]: e["value"] for e in container["env"] if "value" in e}
-    # No kubelet fills these in; and the port is this machine's, not a pod's own.
-    return {**given, "POD_NAMESPACE": NAMESPACE, "METRICS_PORT": "0"}
+    # No kubelet fills this in; and the port is this machine's, not a pod's own.
+    del given["METRICS_PORT"]
+    return {**given, "POD_NAMESPACE": NAMESPACE}
 
 
 def start(cluster: Cluster, log: Path) -> OperatorProcess:
-    """The operator with a token of the chart's ServiceAccount."""
+    """The operator with a token of the chart's ServiceAccount; Prometheus scrapes it."""
     account = cluster.service_account_kubeconfig(NAMESPACE, RELEASE)
-    return OperatorProcess(account, log, **environment(cluster))
+    (port,) = free_ports(1)
+    cluster.scrape(RELEASE, [f"127.0.0.1:{port}"])
+    return OperatorProcess(account, log, METRICS_PORT=str(port), **environment(cluster))

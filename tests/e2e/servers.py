@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter as Counted
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+VERSION, BUCKET = "x-model-version", "x-experiment-bucket"
 DEVICES = ("ios", "android")
 EDGES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0)
 
@@ -19,6 +21,7 @@ class ModelServer:
     A share of the predictions is correct, and a share is answered with 500. `restart` forgets the
     counters, as a new process would. The seconds that it claims to have taken are drawn around
     `seconds`; it takes none, unless it `waits`. `die` closes the port, and every connection.
+    Requests that the route has stamped with a hash bucket are counted by it as well.
     """
 
     def __init__(self, version: str, correct: float = 0.6, seed: int = 1) -> None:
@@ -29,6 +32,7 @@ class ModelServer:
         self.waits = False
         self.dead = False
         self.served = 0
+        self.stamped: Counted[tuple[str | None, str | None]] = Counted()
         self.scrapes = 0
         self.successes = 0
         self.first_failure: float | None = None
@@ -77,6 +81,10 @@ class ModelServer:
             self._seconds = Histogram(
                 "fraud_seconds", "s", ["version"], buckets=EDGES, registry=registry
             ).labels(self.version)
+            self._by_bucket = [
+                Counter(name, name, ["version", "bucket"], registry=registry)
+                for name in ("fraud_user_labelled", "fraud_user_correct")
+            ]
             self._requests = counter("fraud_requests")
             self._errors = counter("fraud_errors")
             # What somebody might take for a counter: it falls at every other scrape.
@@ -88,11 +96,12 @@ class ModelServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def _predict(self) -> int:
+    def _predict(self, stamped: str | None, bucket: str | None) -> int:
         seconds = self._random.expovariate(1 / self.seconds)
         if self.waits:
             time.sleep(seconds)
         with self._lock:
+            self.stamped[stamped, bucket] += 1
             self._requests.inc()
             if self._random.random() < self.failing:
                 self._errors.inc()
@@ -101,7 +110,11 @@ class ModelServer:
             self.served += 1
             device = self._random.randrange(len(DEVICES))
             self._labelled[device].inc()
-            if self._random.random() < self.correct:
+            correct = self._random.random() < self.correct
+            for family, counts in zip(self._by_bucket, (True, correct), strict=True):
+                if bucket is not None and counts:
+                    family.labels(self.version, bucket).inc()
+            if correct:
                 self.successes += 1
                 self._correct[device].inc()
                 self._amount.inc(self._random.randint(1, 9))
@@ -130,7 +143,8 @@ class ModelServer:
                 if self.path == "/metrics":
                     body = model._metrics()
                 else:
-                    status, body = model._predict(), model.version.encode()
+                    stamps = (self.headers[VERSION], self.headers[BUCKET])
+                    status, body = model._predict(*stamps), model.version.encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")
                 self.send_header("Content-Length", str(len(body)))

@@ -13,6 +13,17 @@ from tests.helm.conftest import ROOT, Document, Render
 pytestmark = pytest.mark.e2e
 
 
+# Every object that the chart can make.
+ALL: Document = {
+    "metrics": {
+        "serviceMonitor": {"enabled": True},
+        "prometheusRule": {"enabled": True},
+        "dashboard": {"enabled": True},
+    },
+    "networkPolicy": {"enabled": True},
+}
+
+
 def of_kind(documents: list[Document], *kinds: str) -> list[Document]:
     return [document for document in documents if document["kind"] in kinds]
 
@@ -36,6 +47,15 @@ SERVING = {
     ("virtualservices", "watch"),
     ("virtualservices", "patch"),
     ("destinationrules", "list"),
+    ("envoyfilters", "get"),
+    ("envoyfilters", "list"),
+    ("envoyfilters", "watch"),
+    ("envoyfilters", "create"),
+    ("envoyfilters", "patch"),
+    ("envoyfilters", "delete"),
+    ("gateways", "get"),
+    ("services", "get"),
+    ("namespaces", "get"),
     ("events", "create"),
     ("events", "patch"),
 }
@@ -57,7 +77,8 @@ def test_the_pod_is_confined(render: Render) -> None:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert "volumes" not in pod
+    assert pod["volumes"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "64Mi"}}]
+    assert container["volumeMounts"] == [{"name": "tmp", "mountPath": "/tmp"}]
     assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
     assert "memory" in container["resources"]["limits"]
 
@@ -108,6 +129,22 @@ def test_rights_for_some_namespaces(render: Render) -> None:
     assert set(rights([roles["ops"]])) == LEASE
 
 
+def test_filters_beside_the_proxies_need_rights_there(render: Render) -> None:
+    there = {"filterNamespace": "istio-system"}
+    documents = render(watchNamespaces=["fraud"], assignment=there)
+
+    roles = {role["metadata"]["namespace"]: role for role in of_kind(documents, "Role")}
+    verbs = ("get", "create", "patch", "delete")
+    assert set(rights([roles["istio-system"]])) == {
+        ("gateways", "get"),
+        *(("envoyfilters", verb) for verb in verbs),
+    }
+    # A namespace that is served has them already, and the ClusterRole has them everywhere.
+    for values in ({"watchNamespaces": ["istio-system"]}, {}):
+        found = of_kind(render(assignment=there, **values), "Role")
+        assert not [role for role in found if role["metadata"]["name"].endswith("-filters")]
+
+
 def test_a_lease_beside_the_experiments(render: Render) -> None:
     """The release's own namespace may be among those that are served."""
     documents = render(watchNamespaces=["ops"])
@@ -146,14 +183,25 @@ def test_every_binding_gives_the_operator_a_role_of_the_release(
 
 
 def test_without_leader_election_no_lease(render: Render) -> None:
-    assert of_kind(render(leaderElection={"enabled": False}), "Role", "RoleBinding") == []
+    documents = render(leaderElection={"enabled": False}, replicas=1)
+
+    assert of_kind(documents, "Role", "RoleBinding") == []
+    (deployment,) = of_kind(documents, "Deployment")
+    # Nobody waits for anybody: the old pod must be gone before the new one comes.
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
 
 
 def test_without_rbac_no_rights(render: Render) -> None:
     documents = render(rbac={"create": False}, serviceAccount={"create": False, "name": "given"})
 
     kinds = {document["kind"] for document in documents}
-    assert kinds == {"CustomResourceDefinition", "Deployment", "Service"}
+    assert kinds == {
+        "CustomResourceDefinition",
+        "Deployment",
+        "Pod",
+        "PodDisruptionBudget",
+        "Service",
+    }
     (deployment,) = of_kind(documents, "Deployment")
     assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == "given"
 
@@ -171,16 +219,20 @@ def test_the_definition_is_the_models_and_is_kept(render: Render) -> None:
 
 
 def test_names_fit_whatever_the_release_is_called(render: Render) -> None:
-    documents = render(fullnameOverride="x" * 63)
+    documents = render(fullnameOverride="x" * 63, **ALL)
 
-    for document in of_kind(documents, "Service", "Deployment"):
-        assert len(document["metadata"]["name"]) <= 63
+    for document in documents:
+        if document["kind"] != "CustomResourceDefinition":
+            name = document["metadata"]["name"]
+            longest = 253 if document["kind"].startswith(("Role", "ClusterRole")) else 63
+            assert len(name) <= longest, document["kind"]
 
 
 def test_plain_manifests_are_complete() -> None:
     documents = list(yaml.safe_load_all((ROOT / "manifests" / "install.yaml").read_text()))
 
     assert documents[0]["metadata"]["name"] == "modelexperiment-system"
+    assert of_kind(documents, "Pod") == [], "a test of Helm's is not for kubectl apply"
     namespaces = {d["metadata"].get("namespace") for d in documents}
     assert namespaces == {None, "modelexperiment-system"}
     assert not [d for d in documents if "managed-by" in str(d["metadata"])]

@@ -19,7 +19,13 @@ app.kubernetes.io/name: {{ include "modelexperiment.name" . }}
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 
+{{/* Labels of one's own never stand in for the chart's. */}}
 {{- define "modelexperiment.labels" -}}
+{{- $own := include "modelexperiment.ownLabels" . | fromYaml }}
+{{- toYaml (merge (dict) $own .Values.commonLabels) }}
+{{- end }}
+
+{{- define "modelexperiment.ownLabels" -}}
 {{ include "modelexperiment.selectorLabels" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
@@ -66,6 +72,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [networking.istio.io]
   resources: [destinationrules]
   verbs: [list]
+# What keeps users on their version: made, put right and deleted for each experiment.
+- apiGroups: [networking.istio.io]
+  resources: [envoyfilters]
+  verbs: [get, list, watch, create, patch, delete]
+# Where a route stands in the proxies, and whether these follow an EnvoyFilter at all.
+- apiGroups: [networking.istio.io]
+  resources: [gateways]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [services, namespaces]
+  verbs: [get]
 # What is told again raises the count of the Event that is there.
 - apiGroups: [""]
   resources: [events]
@@ -78,5 +95,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   resourceNames: {{ toJson . }}
   {{- end }}
   verbs: [get]
+{{- end }}
+{{- end }}
+
+{{- define "modelexperiment.alertLabels" -}}
+{{- with .alertLabels }}
+{{- toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "modelexperiment.accessDirectory" -}}
+/etc/modelexperiment/prometheus
+{{- end }}
+
+{{/* A file of prometheus.access, given as (access, field): a key of its Secret, or a path. */}}
+{{- define "modelexperiment.accessFile" -}}
+{{- $access := first . }}
+{{- $field := last . }}
+{{- $file := get $access $field }}
+{{- if or (not $file) (hasPrefix "/" $file) }}
+{{- $file }}
+{{- else if $access.secret }}
+{{- printf "%s/%s" (include "modelexperiment.accessDirectory" .) $file }}
+{{- else }}
+{{- fail (printf "prometheus.access.%s: %s is a key, and prometheus.access.secret names no Secret" $field $file) }}
 {{- end }}
 {{- end }}

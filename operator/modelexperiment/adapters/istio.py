@@ -1,4 +1,4 @@
-"""Istio: the weights of one named http route of a VirtualService.
+"""Istio: the destinations of one named http route of a VirtualService.
 
 The VirtualService stays its owner's. Only the `route` list of the one http route is written, by a
 JSON patch that first tests that the list is still what was seen; everything else in the object is
@@ -8,10 +8,15 @@ neither read nor written.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
+from modelexperiment.adapters.envoy_filter import EnvoyFilters, Place, says
+from modelexperiment.adapters.istio_users import IstioUsers
 from modelexperiment.adapters.kubernetes import Api, NotFoundError
+from modelexperiment.adapters.segments import destinations_of, segments_of, without_stamps
+from modelexperiment.core.allocation import SegmentTable
 from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.rollout import Split
 from modelexperiment.core.routing import Routing
@@ -135,6 +140,33 @@ def destinations_for(
     return result
 
 
+def table_destinations(
+    table: SegmentTable,
+    existing: Sequence[Mapping[str, Any]],
+    spec: ExperimentSpec,
+    namespace: str,
+) -> list[Destination]:
+    """The destinations of a users' table, keeping whatever else the existing ones say."""
+    bare = destinations_for(dict.fromkeys(spec.versions, 0.0), existing, spec, namespace)
+    templates = dict(zip(spec.versions, bare, strict=True))
+    return destinations_of(table, spec.versions, templates.__getitem__)
+
+
+def _missing_subset(
+    namespace: str, spec: ExperimentSpec, rules: Sequence[Mapping[str, Any]]
+) -> Problem | None:
+    known = {subset["name"] for rule in rules for subset in rule["spec"].get("subsets") or []}
+    for version, subset in subsets(spec).items():
+        if subset not in known:
+            return Problem(
+                "DestinationNotFound",
+                f"spec.traffic[{version}]: no DestinationRule for host {istio_of(spec).host} "
+                f"in namespace {namespace} has the subset {subset}; it has "
+                f"{', '.join(sorted(known)) or 'none'}",
+            )
+    return None
+
+
 def patch_for(
     index: int, name: str | None, seen: Any, wanted: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
@@ -168,30 +200,82 @@ def marker_patch(virtual_service: Mapping[str, Any], marker: str | None) -> list
     return [{"op": "add", "path": path, "value": marker}]
 
 
+@dataclass(frozen=True)
+class _Found:
+    """The http route as it stands, and all around it that matters for users."""
+
+    virtual_service: Mapping[str, Any]
+    index: int
+    destinations: list[Destination]
+
+    @property
+    def retries(self) -> int:
+        """How often the route sends a failed request again."""
+        http = self.virtual_service["spec"]["http"][self.index]
+        return int((http.get("retries") or {}).get("attempts", DEFAULT_RETRIES))
+
+
 class IstioRouter:
     """A TrafficRouter for VirtualServices."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(
+        self, api: Api, filters: EnvoyFilters | None = None, namespaces: Sequence[str] = ()
+    ) -> None:
         self._api = api
+        self._filters = filters or EnvoyFilters(api)
+        self._users = IstioUsers(api, namespaces)
 
     async def read(self, experiment: Experiment) -> RouteSeen | Problem:
         """The route as it is now, or what is wrong with it or its destinations."""
-        namespace, spec = experiment.namespace, experiment.spec
         found = await self._find(experiment)
         if isinstance(found, Problem):
             return found
-        found_in, index, destinations = found
-        missing = await self._missing_subset(namespace, spec)
+        seen = await self._seen(experiment, found)
+        if isinstance(seen, Problem):
+            return seen
+        marker = marker_of(found.virtual_service)
+        return replace(seen, retries=found.retries, marker=marker)
+
+    async def _seen(self, experiment: Experiment, found: _Found) -> RouteSeen | Problem:
+        """The route's split, and how users are kept on it."""
+        namespace, spec = experiment.namespace, experiment.spec
+        rules = await self._rules(experiment)
+        missing = _missing_subset(namespace, spec, rules)
         if missing:
             return missing
-        split = split_of(destinations, spec, namespace)
-        http = found_in["spec"]["http"][index]
-        retries = int((http.get("retries") or {}).get("attempts", DEFAULT_RETRIES))
-        return RouteSeen(split, {"route": destinations}, retries, marker_of(found_in))
+        split = split_of(found.destinations, spec, namespace)
+        original = {"route": found.destinations}
+        there = await self._filters.seen(experiment)
+        if spec.assignment is None:
+            return RouteSeen(split, original, sticky=None if there else False)
+        buckets = spec.assignment.buckets
+        segments = segments_of(found.destinations, buckets, lambda d: _serves(d, spec, namespace))
+        places = await self._places(experiment, found, rules, there)
+        if isinstance(places, Problem):
+            sticky = None if there else False
+            return RouteSeen(split, original, segments, sticky, places)
+        right = there and says(there, self._filters.wanted(experiment, places))
+        return RouteSeen(split, original, segments, True if right else None if there else False)
 
-    async def _find(
-        self, experiment: Experiment
-    ) -> tuple[Mapping[str, Any], int, list[Destination]] | Problem:
+    async def _places(
+        self,
+        experiment: Experiment,
+        found: _Found,
+        rules: Sequence[Mapping[str, Any]],
+        there: Mapping[str, Any] | None,
+    ) -> set[Place] | Problem:
+        """Where the route stands in the proxies; or why users can't be kept on it."""
+        places = await self._users.places(experiment, found.virtual_service, found.index, rules)
+        if isinstance(places, Problem):
+            return places
+        # A new place is looked at in all namespaces; that is too much for every poll.
+        new = there is None or not says(there, self._filters.wanted(experiment, places))
+        collision = await self._users.collision(
+            found.virtual_service, found.index, places, everywhere=new
+        )
+        return collision or places
+
+    async def _find(self, experiment: Experiment) -> _Found | Problem:
         route = istio_of(experiment.spec)
         try:
             found = await self._api.get(
@@ -213,54 +297,81 @@ class IstioRouter:
                 f"http route {http.get('name', index)} of VirtualService {route.virtual_service} "
                 "redirects or answers directly: it has no destinations to split",
             )
-        return found, index, list(http["route"])
+        return _Found(found, index, list(http["route"]))
 
-    async def _missing_subset(self, namespace: str, spec: ExperimentSpec) -> Problem | None:
-        host = qualified(istio_of(spec).host, namespace)
-        rules = await self._api.list(GROUP, VERSION, namespace, "destinationrules")
-        known = {
-            subset["name"]
+    async def _rules(self, experiment: Experiment) -> list[dict[str, Any]]:
+        """The DestinationRules of the route's host."""
+        host = qualified(istio_of(experiment.spec).host, experiment.namespace)
+        rules = await self._api.list(GROUP, VERSION, experiment.namespace, "destinationrules")
+        return [
+            rule
             for rule in rules
-            if qualified(str(rule["spec"].get("host", "")), namespace) == host
-            for subset in rule["spec"].get("subsets") or []
-        }
-        for version, subset in subsets(spec).items():
-            if subset not in known:
-                return Problem(
-                    "DestinationNotFound",
-                    f"spec.traffic[{version}]: no DestinationRule for host {istio_of(spec).host} "
-                    f"in namespace {namespace} has the subset {subset}; it has "
-                    f"{', '.join(sorted(known)) or 'none'}",
-                )
-        return None
+            if qualified(str(rule["spec"].get("host", "")), experiment.namespace) == host
+        ]
 
     async def apply(self, experiment: Experiment, routing: Routing) -> Problem | None:
-        """Write into the route what it is to say; None once it is there."""
+        """Write into the route what it is to say; None once it is there.
+
+        The destinations come first: a filter that finds a single one breaks the route. Without
+        its places no filter is left to stand, and the weights are right all the same.
+        """
         namespace, spec = experiment.namespace, experiment.spec
+        table = routing.table
+        there = await self._filters.seen(experiment)
 
         def wanted(seen: list[Destination]) -> list[Destination]:
-            return destinations_for(routing.split, seen, spec, namespace)
+            if table is not None:
+                return table_destinations(table, seen, spec, namespace)
+            # Stamps are ours to take away only where there was a table before.
+            bare = [without_stamps(d) for d in seen] if there else seen
+            return destinations_for(routing.split, bare, spec, namespace)
 
-        return await self._write(experiment, wanted, routing.marker)
+        problem = await self._write(experiment, wanted, routing.marker)
+        if problem:
+            return problem
+        if table is None:
+            if there:
+                await self._filters.remove(experiment)
+            return None
+        return await self._keep_users(experiment, there)
+
+    async def _keep_users(
+        self, experiment: Experiment, there: Mapping[str, Any] | None
+    ) -> Problem | None:
+        found = await self._find(experiment)
+        if isinstance(found, Problem):
+            return found
+        rules = await self._rules(experiment)
+        places = await self._places(experiment, found, rules, there)
+        if isinstance(places, Problem):
+            await self._filters.remove(experiment)
+            return places
+        return await self._filters.put(experiment, places)
 
     async def restore(self, experiment: Experiment, original: Any) -> Problem | None:
-        """Put the original destinations back; None once they are there, or nothing is."""
+        """Put the original destinations back; None once they are there, or nothing is.
+
+        The filter goes first: the original may have a single destination.
+        """
+        await self._filters.remove(experiment)
         return await self._write(experiment, lambda _: list(original["route"]))
 
     async def _write(
-        self, experiment: Experiment, wanted: Any, marker: str | None = None
+        self,
+        experiment: Experiment,
+        wanted: Callable[[list[Destination]], list[Destination]],
+        marker: str | None = None,
     ) -> Problem | None:
         route = istio_of(experiment.spec)
         for _ in range(ATTEMPTS):
             found = await self._find(experiment)
             if isinstance(found, Problem):
                 return found
-            virtual_service, index, seen = found
-            new = wanted(seen)
-            marking = marker_patch(virtual_service, marker)
-            if new == seen and not marking:
+            new = wanted(found.destinations)
+            marking = marker_patch(found.virtual_service, marker)
+            if new == found.destinations and not marking:
                 return None
-            patch = [*patch_for(index, route.http_route, seen, new), *marking]
+            patch = patch_for(found.index, route.http_route, found.destinations, new) + marking
             try:
                 await self._api.json_patch(
                     GROUP,

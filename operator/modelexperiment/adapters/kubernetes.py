@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -44,10 +44,46 @@ def context_namespace(name: str | None = None, file: str | None = None) -> str:
     return str((chosen or {"context": {}})["context"].get("namespace") or "default")
 
 
-async def connect(context: str | None = None, file: str | None = None) -> client.ApiClient:
+class _WatchedClient(client.ApiClient):
+    """Tells of every request that fails, whoever makes it."""
+
+    def __init__(self, configuration: client.Configuration, failed: Callable[[str], None]) -> None:
+        super().__init__(configuration)
+        self._failed = failed
+
+    async def call_api(self, *args: Any, **kwargs: Any) -> Any:
+        """Send a request; `failed` hears of the kind of failure."""
+        try:
+            answer = await super().call_api(*args, **kwargs)
+        except (TimeoutError, aiohttp.ClientError) as error:
+            self._failed("timeout" if isinstance(error, TimeoutError) else "unreachable")
+            raise
+        kind = _kind_of(answer.status)
+        if kind:
+            self._failed(kind)
+        return answer
+
+
+def _kind_of(status: int) -> str | None:
+    """What an HTTP status says in one word; None where it is an answer."""
+    if status < 400 or status == 404:
+        return None
+    if status >= 500:
+        return "server"
+    named = {401: "forbidden", 403: "forbidden", 429: "throttled"}
+    return named.get(status, "conflict" if status in _CONFLICTS else "other")
+
+
+async def connect(
+    context: str | None = None,
+    file: str | None = None,
+    failed: Callable[[str], None] = lambda _: None,
+) -> client.ApiClient:
     """A client by the pod's ServiceAccount, or by a context (the current one) of a kubeconfig.
 
-    `file` is by default what KUBECONFIG names. SettingsError where there is neither.
+    `file` is by default what KUBECONFIG names. `failed` is told of each request that fails:
+    conflict, forbidden, timeout, throttled, server, unreachable or other. SettingsError where there
+    is neither account nor kubeconfig.
     """
     configuration = client.Configuration()
     in_pod = "KUBERNETES_SERVICE_HOST" in os.environ and "KUBECONFIG" not in os.environ
@@ -64,7 +100,7 @@ async def connect(context: str | None = None, file: str | None = None) -> client
         where = file or os.environ.get("KUBECONFIG", "~/.kube/config")
         asked = f" (context {context})" if context else ""
         raise SettingsError(f"KUBECONFIG: {error}, got {where}{asked}") from None
-    return client.ApiClient(configuration)
+    return _WatchedClient(configuration, failed)
 
 
 async def _answer(call: Awaitable[Any]) -> Any:
@@ -119,6 +155,35 @@ class Api:
             )
         items: list[dict[str, Any]] = (await _answer(call))["items"]
         return items
+
+    async def create(
+        self, group: str, version: str, namespace: str, plural: str, body: dict[str, Any]
+    ) -> None:
+        """Create an object; ConflictError where it is there, NotFoundError without its kind."""
+        call = self._custom.create_namespaced_custom_object(
+            group, version, namespace, plural, body, _request_timeout=TIMEOUT
+        )
+        await _answer(call)
+
+    async def delete(
+        self, group: str, version: str, namespace: str, plural: str, name: str
+    ) -> None:
+        """Delete an object; NotFoundError where there is none."""
+        call = self._custom.delete_namespaced_custom_object(
+            group, version, namespace, plural, name, _request_timeout=TIMEOUT
+        )
+        await _answer(call)
+
+    async def namespace_labels(self, name: str) -> dict[str, str]:
+        """The labels of a namespace; NotFoundError where there is none."""
+        found = await _answer(self._core.read_namespace(name, _request_timeout=TIMEOUT))
+        return dict(found.metadata.labels or {})
+
+    async def service(self, namespace: str, name: str) -> tuple[dict[str, str], Sequence[int]]:
+        """Labels and port numbers of a Service; NotFoundError where there is none."""
+        call = self._core.read_namespaced_service(name, namespace, _request_timeout=TIMEOUT)
+        found = await _answer(call)
+        return dict(found.metadata.labels or {}), [port.port for port in found.spec.ports or []]
 
     async def json_patch(
         self,

@@ -13,6 +13,7 @@ import math
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -104,11 +105,18 @@ def _error_of(response: requests.Response) -> str:
 
 
 class PrometheusSource:
-    """A MetricSource for any number of Prometheus servers."""
+    """A MetricSource for any number of Prometheus servers; `timed` goes around every query."""
 
-    def __init__(self, timeout: float, workers: int, access: Access | None = None) -> None:
+    def __init__(
+        self,
+        timeout: float,
+        workers: int,
+        access: Access | None = None,
+        timed: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._timeout = timeout
         self._access = access
+        self._timed = timed
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="prometheus")
         self._local = threading.local()
 
@@ -138,9 +146,11 @@ class PrometheusSource:
                 raise UnavailableError("gave an answer without a list of results")
             return answer
 
-        return await asyncio.get_running_loop().run_in_executor(
-            self._pool, _explained, f"Prometheus {url}", ask
-        )
+        def ask_timed() -> list[Any]:
+            with self._timed():
+                return _explained(f"Prometheus {url}", ask)
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, ask_timed)
 
     async def now(self, url: str) -> float:
         """The server's own time, seconds since 1970."""

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from typing import NamedTuple
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-Check = Callable[[], str | None]
-"""Gives what is wrong, or None."""
+
+class Health(NamedTuple):
+    """What a probe is told."""
+
+    well: bool
+    text: str
+
+
+Check = Callable[[], Health]
 
 
 def _answer(check: Check) -> Callable[[web.Request], web.Response]:
     def handler(_: web.Request) -> web.Response:
-        wrong = check()
-        return web.Response(status=503 if wrong else 200, text=f"{wrong or 'ok'}\n")
+        found = check()
+        return web.Response(status=200 if found.well else 503, text=f"{found.text}\n")
 
     return handler
 
@@ -26,9 +35,9 @@ async def serve(
     """Serve on all addresses; the caller cleans the runner up."""
 
     async def metrics(_: web.Request) -> web.Response:
-        return web.Response(
-            body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        # In a thread: with thousands of experiments it takes a while, and a rollback must not wait.
+        body = await asyncio.to_thread(generate_latest, registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def healthz(request: web.Request) -> web.Response:
         return _answer(alive)(request)

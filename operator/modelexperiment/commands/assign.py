@@ -1,5 +1,8 @@
 """`modelexperiment assign`: the version that Envoy picks for a user.
 
+Of an experiment that has started, the table in its status says so, whether it is read from the
+cluster or stands in the manifest; of any other it is the table that the split starts with.
+
 Standard input is read and answered block by block, so any number of users takes little memory. An
 input error ends the command; what was printed before it stands, and JSON then stays unfinished.
 """
@@ -14,10 +17,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from modelexperiment.commands.files import InputError, read_experiment
+from modelexperiment.commands import cluster
+from modelexperiment.commands.files import InputError, checked_experiment, read_manifest
+from modelexperiment.core import placement
 from modelexperiment.core.allocation import SLOTS, SegmentTable
 from modelexperiment.core.assignment import trimmed, user_slots
-from modelexperiment.core.manifest import Experiment
+from modelexperiment.core.status import ExperimentStatus
 
 _BLOCK = 1 << 20
 """Bytes of standard input that are answered at once."""
@@ -45,10 +50,20 @@ class Assigned(NamedTuple):
     """The bucket that the route stamps; None where it stamps none."""
 
 
+class Routed(NamedTuple):
+    """What decides about users on a route."""
+
+    table: SegmentTable
+    salt: str
+
+
 def add(commands: Any) -> None:
     """Add the command to the parser."""
     parser = commands.add_parser("assign", help="the version that each user gets")
-    parser.add_argument("-f", "--file", required=True, help="the manifest; - for standard input")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("-f", "--file", help="the manifest; - for standard input")
+    source.add_argument("--live", metavar="NAME", help="the experiment as it is in the cluster")
+    cluster.add_options(parser)
     parser.add_argument(
         "user", nargs="*", metavar="USER", help="default: standard input, one user a line"
     )
@@ -63,28 +78,61 @@ def run(arguments: argparse.Namespace) -> int:
     """Print a line or an object for each user."""
     if arguments.file == "-" and not arguments.user:
         raise InputError("-f -: the manifest and the users can't both be on standard input")
-    experiment = read_experiment(arguments.file)
-    if experiment.spec.assignment is None:
-        raise InputError(
-            f"{arguments.file}: spec.assignment: is needed; without it every request is routed at "
-            "random and no user has a version"
-        )
+    if arguments.live:
+        found = _live(arguments)
+    else:
+        found = table_of(read_manifest(arguments.file), arguments.file)
     as_json = arguments.output == "json"
     blocks = _given(arguments.user) if arguments.user else _read()
-    answers = (assign(experiment, _users(block, as_json)) for block in blocks)
+    answers = (assign(found, _users(block, as_json)) for block in blocks)
     for part in _json(answers, arguments.wide) if as_json else _lines(answers, arguments.wide):
         sys.stdout.buffer.write(part)
     sys.stdout.buffer.flush()
     return 0
 
 
-def assign(experiment: Experiment, users: Sequence[bytes]) -> list[Assigned]:
-    """Where each user falls, in the table that the manifest's split starts with."""
-    spec = experiment.spec
-    assert spec.assignment is not None
-    buckets = spec.assignment.buckets
-    table = SegmentTable.initial(spec.split, spec.champion_version, buckets)
-    slots = user_slots(users, experiment.salt, table.total)
+def _live(arguments: argparse.Namespace) -> Routed:
+    name, manifest = arguments.live, dict[str, Any]()
+
+    async def read(experiments: cluster.Experiments) -> int:
+        manifest.update(await experiments.get(name))
+        return 0
+
+    cluster.on_cluster(arguments, read)
+    if not (manifest.get("status") or {}).get("assignment"):
+        phase = (manifest.get("status") or {}).get("phase", "Pending")
+        raise InputError(
+            f"{name}: status.assignment: is not there, in phase {phase}: nobody is kept on a "
+            "version by this experiment now"
+        )
+    return table_of(manifest, name)
+
+
+def table_of(manifest: Any, name: str) -> Routed:
+    """What the route says of users: as its status tells, else as its split starts."""
+    experiment = checked_experiment(name, manifest)
+    first = placement.asked(experiment)
+    if first is None:
+        raise InputError(
+            f"{name}: spec.assignment: is needed; without it every request is routed at "
+            "random and no user has a version"
+        )
+    try:
+        status = ExperimentStatus.model_validate(manifest.get("status") or {})
+        known = status.assignment or first
+        table = known.table
+    except ValueError as why:
+        raise InputError(f"{name}: status: {str(why).splitlines()[0]}") from None
+    if status.assignment and status.phase.ended and status.routed:
+        # The table is then what a restart goes back to; the route has one version for all.
+        table = table.everything_to(max(status.routed, key=lambda arm: arm.percent).model_version)
+    return Routed(table, known.salt)
+
+
+def assign(routed: Routed, users: Sequence[bytes]) -> list[Assigned]:
+    """Where each user falls."""
+    table, buckets = routed.table, routed.table.buckets
+    slots = user_slots(users, routed.salt, table.total)
     versions = table.versions_of(slots).tolist()
     in_bucket = (slots % SLOTS).tolist()
     of_bucket = table.buckets_of(slots).tolist() if buckets else [None] * len(users)

@@ -14,7 +14,7 @@ from modelexperiment.commands.cluster import Experiments, Refusal, add_options, 
 from modelexperiment.commands.files import InputError
 from modelexperiment.settings import SettingsError
 
-NAMED = ("status", "pause", "resume", "stop", "promote")
+NAMED = ("status", "pause", "resume", "stop", "promote", "report")
 OTHERS = ("plan", "assign", "replay", "simulate")
 _NO_FILES = ":4"
 

@@ -33,21 +33,36 @@ def baseline_of(spec: ExperimentSpec, option: float | None, purpose: str) -> flo
     return baseline
 
 
-def read_experiment(name: str) -> Experiment:
-    """The one ModelExperiment of a manifest; other documents in it are passed over."""
+def read_yaml(name: str) -> list[Any]:
+    """The documents of a YAML (or JSON) file that are not empty."""
     try:
-        documents: list[Any] = [d for d in yaml.safe_load_all(read_text(name)) if d is not None]
+        return [d for d in yaml.safe_load_all(read_text(name)) if d is not None]
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""
         problem = getattr(error, "problem", None) or "can't be read"
         raise InputError(f"{name}{line}: not YAML: {problem}") from None
+
+
+def read_manifest(name: str) -> Any:
+    """The one ModelExperiment of a manifest, unchecked; other documents in it are passed over."""
+    documents = read_yaml(name)
     wanted = [d for d in documents if isinstance(d, dict) and d.get("kind") == "ModelExperiment"]
     if len(documents) == 1:
         wanted = documents
     if len(wanted) != 1:
         raise InputError(f"{name}: must hold one ModelExperiment, not {len(wanted)}")
+    return wanted[0]
+
+
+def read_experiment(name: str) -> Experiment:
+    """The one ModelExperiment of a manifest."""
+    return checked_experiment(name, read_manifest(name))
+
+
+def checked_experiment(name: str, document: Any) -> Experiment:
+    """The experiment that a document holds; `name` is where the document is from."""
     try:
-        return parse_experiment(wanted[0])
+        return parse_experiment(document)
     except ManifestError as error:
         raise InputError(f"{name}: {error}") from None

@@ -6,13 +6,22 @@ import asyncio
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from modelexperiment.controller import tracking
 from modelexperiment.controller.counters import CounterReader
-from modelexperiment.core import lifecycle
+from modelexperiment.core import lifecycle, proof
 from modelexperiment.core.addresses import same_address
 from modelexperiment.core.alerting import refused_receiver
 from modelexperiment.core.manifest import Experiment, ManifestError, parse_experiment
 from modelexperiment.core.measures import guardrail_query
-from modelexperiment.core.snapshot import Counted, Guarded, Problem, Reading, Snapshot
+from modelexperiment.core.snapshot import (
+    Counted,
+    Guarded,
+    Problem,
+    Proof,
+    Reading,
+    RouteSeen,
+    Snapshot,
+)
 from modelexperiment.core.spec import Guardrail, IstioRoute
 from modelexperiment.core.status import ExperimentStatus
 from modelexperiment.core.support import unsupported
@@ -20,6 +29,7 @@ from modelexperiment.ports import (
     ExperimentStore,
     MetricSource,
     Object,
+    Prober,
     QueryError,
     TrafficRouter,
     UnavailableError,
@@ -46,6 +56,7 @@ class Gatherer:
     router: TrafficRouter
     source: MetricSource
     settings: Settings
+    prober: Prober | None = None
 
     @property
     def counters(self) -> CounterReader:
@@ -61,7 +72,8 @@ class Gatherer:
         alerts_refused = refused_receiver(experiment.spec, self.settings.alerts_allowed_urls)
         refused = unsupported(experiment.spec)
         if not status.phase.started:
-            refused = refused or alerts_refused
+            # Later it is no reason to stop counting: what is not allowed is not called either.
+            refused = refused or alerts_refused or tracking.refused(experiment.spec, self.settings)
         if refused and not status.phase.started:
             # Nothing can be read for a spec that is not understood whole.
             return Snapshot(now=now, generation=generation, route=refused, unsupported=refused)
@@ -71,8 +83,11 @@ class Gatherer:
             holder = await self._holder(experiment, seen)
         polled = Polled()
         restart = status.phase.ended and lifecycle.wants_restart(experiment.spec, status)
+        proven: Proof | Problem | None = None
         if poll and (not status.phase.ended or restart):
-            polled = await self._poll(experiment, status, refused)
+            polled, proven = await asyncio.gather(
+                self._poll(experiment, status, refused), self._prove(experiment, status, route)
+            )
         return Snapshot(
             now=now,
             generation=generation,
@@ -84,7 +99,34 @@ class Gatherer:
             readings=polled.readings,
             guarded=polled.guarded,
             prometheus=polled.url,
+            proof=proven,
         )
+
+    async def _prove(
+        self, experiment: Experiment, status: ExperimentStatus, route: RouteSeen | Problem
+    ) -> Proof | Problem | None:
+        """Ask the proxy as some users, where the route has not been proven yet as it stands."""
+        assignment, users = experiment.spec.assignment, status.assignment
+        if not (assignment and assignment.probe and users and self.prober):
+            return None
+        if isinstance(route, Problem) or not (route.sticky and route.segments):
+            return None
+        if not proof.unproven(users, route.segments, status.memory.proven):
+            return None
+        url = assignment.probe.url
+        allowed = self.settings.probe_allowed_urls
+        if not any(url == one or url.startswith((f"{one}/", f"{one}?")) for one in allowed):
+            text = (
+                f"spec.assignment.probe.url: {url} is not allowed by the operator's "
+                "PROBE_ALLOWED_URLS"
+            )
+            return Problem("ProbeNotAllowed", text)
+        expected = proof.questions(experiment, route.segments)
+        try:
+            answers = await self.prober.ask(assignment, list(expected), proof.REPEATS)
+        except UnavailableError as error:
+            return Problem("ProbeFailed", f"spec.assignment.probe: {error}", bad_input=False)
+        return proof.judge(proof.route_id(users.drawn_by, route.segments), expected, answers)
 
     async def _holder(self, experiment: Experiment, seen: Object) -> str | None:
         """Another experiment that has split the same route, or that asked for it earlier."""

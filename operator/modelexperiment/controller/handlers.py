@@ -9,9 +9,11 @@ from typing import Any
 
 import kopf
 
+from modelexperiment.adapters import envoy_filter
 from modelexperiment.adapters.istio import GROUP as ISTIO_GROUP
 from modelexperiment.adapters.istio import VERSION as ISTIO_VERSION
 from modelexperiment.controller.queue import DueQueue, Key
+from modelexperiment.controller.watches import Watches
 from modelexperiment.core.crd import GROUP, PLURAL, VERSION
 
 _log = logging.getLogger(__name__)
@@ -38,13 +40,17 @@ class Watched:
         return [key for key, route in self.routes.items() if route == virtual_service]
 
 
-def build_registry(queue: DueQueue[Key], watched: Watched) -> kopf.OperatorRegistry:
-    """The handlers, as a registry that kopf runs."""
+def build_registry(
+    queue: DueQueue[Key], watched: Watched, watches: Watches
+) -> kopf.OperatorRegistry:
+    """The handlers, as a registry that kopf runs; `watches` hears which watches are open."""
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    async def login(**kwargs: Any) -> kopf.AiohttpSession | None:
+        return watches.session(
+            kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        )
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def experiment_seen(event: Mapping[str, Any], body: Mapping[str, Any], **_: Any) -> None:
@@ -60,6 +66,19 @@ def build_registry(queue: DueQueue[Key], watched: Watched) -> kopf.OperatorRegis
         route = Key(body["metadata"]["namespace"], body["metadata"]["name"])
         for key in watched.of(route):
             queue.add(key)
+
+    @kopf.on.event(
+        ISTIO_GROUP,
+        envoy_filter.VERSION,
+        envoy_filter.PLURAL,
+        labels={envoy_filter.MANAGED_BY: envoy_filter.MANAGER},
+        registry=registry,
+    )
+    async def filter_seen(body: Mapping[str, Any], **_: Any) -> None:
+        owner = (body["metadata"].get("annotations") or {}).get(envoy_filter.EXPERIMENT, "")
+        namespace, _slash, name = owner.partition("/")
+        if Key(namespace, name) in watched.routes:
+            queue.add(Key(namespace, name))
 
     return registry
 

@@ -45,7 +45,9 @@ class DueQueue(Generic[K]):
         self._parked: dict[K, float] = {}
         self._wakeup = asyncio.Event()
         self.beat = 0.0
-        """Loop time at which the queue last moved, for the liveness probe."""
+        """Loop time at which the loop last moved, for the liveness probe."""
+        self.taken = 0.0
+        """Loop time at which a worker last took or ended something."""
 
     def add(self, key: K, delay: float = 0.0) -> None:
         """Let a key be due after `delay` seconds, or before, if it is already."""
@@ -62,8 +64,15 @@ class DueQueue(Generic[K]):
     def __len__(self) -> int:
         return len(self._due) + len(self._busy)
 
+    def stalled(self) -> float:
+        """Seconds for which something has been due without any worker taking or ending a thing."""
+        now = asyncio.get_running_loop().time()
+        overdue = min(self._due.values(), default=now)
+        return max(0.0, now - max(overdue, self.taken))
+
     async def run(self) -> None:
         """Work until cancelled."""
+        self.taken = asyncio.get_running_loop().time()
         async with asyncio.TaskGroup() as group:
             group.create_task(self._beat())
             for _ in range(self._workers):
@@ -90,6 +99,7 @@ class DueQueue(Generic[K]):
 
     def _release(self, key: K) -> None:
         """Let a key be worked on again, and queue it if it became due meanwhile."""
+        self.taken = asyncio.get_running_loop().time()
         self._busy.discard(key)
         due = self._parked.pop(key, None)
         if due is not None and self._due.get(key) == due:
@@ -122,5 +132,6 @@ class DueQueue(Generic[K]):
                 continue
             del self._due[key]
             self._busy.add(key)
+            self.taken = now
             return key
         return None

@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from modelexperiment.controller.alerting import Courier
 from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.queue import Key
+from modelexperiment.controller.tracking import Tracking
 from modelexperiment.core import alerting
 from modelexperiment.core import plan as planning
 from modelexperiment.core.events import Event, Reason
@@ -64,6 +65,8 @@ class _Pace:
     """How often it has failed in a row."""
     rollback: planning.Plan | None = None
     """A rollback that was decided and perhaps routed, but that no status tells of yet."""
+    breach_seen: float | None = None
+    """When the poll began whose breach is not yet answered by the route."""
 
 
 @dataclass
@@ -75,6 +78,7 @@ class Reconciler:
     gatherer: Gatherer
     telemetry: Observer
     courier: Courier
+    tracking: Tracking | None = None
     _paces: dict[Key, _Pace] = field(default_factory=dict)
 
     async def __call__(self, key: Key) -> float | None:
@@ -86,6 +90,7 @@ class Reconciler:
         except ConflictError:
             # Whatever was polled was not written: poll again.
             pace.due = 0.0
+            self.telemetry.error("conflict")
             return SOON * (1 + random.random())
         except UnavailableError as error:
             pace.failures += 1
@@ -95,11 +100,16 @@ class Reconciler:
             if pace.rollback:
                 return RETRY
             return min(RETRY * 2.0 ** min(pace.failures, 8), LONGEST_RETRY)
+        except Exception:
+            self.telemetry.error("unexpected")
+            raise
         pace.failures = 0
         if delay is None:
             del self._paces[key]
             self.courier.forget(key)
             self.telemetry.forget(key)
+            if self.tracking:
+                self.tracking.forget(key)
         return delay
 
     async def _reconcile(self, key: Key, pace: _Pace) -> float | None:
@@ -114,31 +124,43 @@ class Reconciler:
             experiment = parse_experiment(seen)
         except ManifestError as error:
             # The CRD refuses such a spec; one that was stored under an older CRD may be here.
+            self.telemetry.error("unreadable")
             _log.error("%s: %s", key, error, extra={"experiment": str(key)})
             return LONGEST_RETRY
+        if not self.telemetry.knows(key):
+            # Before the first poll, which may take long or fail: the history goes on at once.
+            self.telemetry.observe(key, before, experiment.spec.champion_version)
         interval = max(SHORTEST_INTERVAL, experiment.spec.analysis.interval.total_seconds())
         # What keeps an experiment from starting is looked at whole, or not said at all.
-        poll = time.monotonic() >= pace.due or not before.phase.started
         began = time.monotonic()
+        poll = began >= pace.due or not before.phase.started
         with self.telemetry.poll(poll):
             snapshot = await self.gatherer.snapshot(experiment, before, seen, poll=poll)
         if poll:
-            due, now = began + until_poll(interval, snapshot), time.monotonic()
+            done = time.monotonic()
+            if before.phase.started and pace.due:
+                self.telemetry.lag(done - pace.due)
+            due = began + until_poll(interval, snapshot)
             # A poll that has taken longer than that must not be followed by another at once.
-            pace.due = due if due > now else now + interval
+            pace.due = due if due > done else done + interval
+        unfinished = pace.rollback
         plan = self._decide(experiment, before, snapshot, pace)
+        if pace.rollback is not None and unfinished is None:
+            pace.breach_seen = began
         started = plan.status.phase.started and not before.phase.started
         if started:
             seen = await self.store.add_finalizer(seen)
             await self._write(seen, before, plan.status, plan.events)
             return 0.0
-        plan, failed = await self._route(experiment, plan, snapshot)
+        plan, failed = await self._route(experiment, plan, snapshot, pace)
         reports = self.courier.reports(key)
         plan = alerting.with_alerts(experiment.spec, before, plan, snapshot, reports)
         await self._write(seen, before, plan.status, plan.events)
         pace.rollback = None
         self.courier.take(key, alerting.receivers(experiment.spec), plan.status.memory.alerts)
-        self.telemetry.observe(key, plan.status)
+        self.telemetry.observe(key, plan.status, experiment.spec.champion_version)
+        if self.tracking:
+            self.tracking.offer(key, experiment, seen, plan.status)
         if failed:
             return RETRY
         if not plan.status.phase.started:
@@ -166,21 +188,29 @@ class Reconciler:
         return plan
 
     async def _route(
-        self, experiment: Experiment, plan: planning.Plan, snapshot: Snapshot
+        self, experiment: Experiment, plan: planning.Plan, snapshot: Snapshot, pace: _Pace
     ) -> tuple[planning.Plan, bool]:
         """Make the route say what it should; also whether that failed."""
         if plan.routing is None:
             return plan, False
         route = snapshot.route
         if isinstance(route, RouteSeen) and in_place(route, plan.routing):
-            return planning.routed(plan, snapshot), False
+            return self._routed(plan, snapshot, pace), False
         try:
             problem = await self.router.apply(experiment, plan.routing)
         except UnavailableError as error:
             problem = Problem("WriteFailed", f"{error}; it is tried again", bad_input=False)
+        self.telemetry.route_written(problem is None)
         if problem:
             return planning.not_routed(plan, problem, snapshot), not problem.bad_input
-        return planning.routed(plan, snapshot), False
+        return self._routed(plan, snapshot, pace), False
+
+    def _routed(self, plan: planning.Plan, snapshot: Snapshot, pace: _Pace) -> planning.Plan:
+        """Say that the route is as it should be, and how long a rollback took until then."""
+        if pace.breach_seen is not None:
+            self.telemetry.rolled_back(time.monotonic() - pace.breach_seen)
+            pace.breach_seen = None
+        return planning.routed(plan, snapshot)
 
     async def _write(
         self,
@@ -193,6 +223,7 @@ class Reconciler:
         dumped = after.dump()
         if dumped != before.dump():
             await self.store.write_status(seen, dumped)
+            self.telemetry.status_written()
         self._log_events(seen, events)
         await self.store.tell(seen, events)
 

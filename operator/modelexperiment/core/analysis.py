@@ -87,19 +87,24 @@ def settings_for(spec: ExperimentSpec, metric: Metric, challenger: str) -> stats
 
 def fingerprint(spec: ExperimentSpec, metric: Metric) -> str:
     """A short name for what a metric counts: where it changes, the metric starts anew."""
-    assignment = spec.assignment if spec.unit is Unit.USER else None
-    buckets = (bucket_label(spec), assignment.buckets) if assignment else ()
-    return _fingerprint(metric, spec.champion_version, spec.analysis.method, buckets)
+    assignment = spec.assignment
+    users: tuple[str | int | None, ...] = ()
+    if assignment:
+        # Another draw gives the versions other users, whatever is the unit.
+        users = (assignment.header, assignment.cookie, assignment.salt)
+        if spec.unit is Unit.USER:
+            users += (bucket_label(spec), assignment.buckets)
+    return _fingerprint(metric, spec.champion_version, spec.analysis.method, users)
 
 
 @lru_cache(maxsize=1024)
 def _fingerprint(
-    metric: Metric, champion: str, method: Method, buckets: tuple[str | int | None, ...]
+    metric: Metric, champion: str, method: Method, users: tuple[str | int | None, ...]
 ) -> str:
     counted = metric.dump()
     counted.pop("role")
     counted.pop("minimumEffect", None)
-    text = json.dumps([counted, champion, method, buckets], sort_keys=True)
+    text = json.dumps([counted, champion, method, users], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
@@ -151,7 +156,7 @@ def observe(spec: ExperimentSpec, comparisons: Comparisons, counted: Counted) ->
     champion = spec.champion_version
     return {
         key: comparison.observe(
-            _poll(
+            polled(
                 counted.segments.get(key[2:], Arms()) if len(key) == 4 else counted.arms,
                 key[0],
                 champion,
@@ -165,7 +170,7 @@ def observe(spec: ExperimentSpec, comparisons: Comparisons, counted: Counted) ->
 _NOTHING = stats.Increment.zero()
 
 
-def _poll(arms: Arms, metric: str, champion: str, challenger: str) -> stats.Poll:
+def polled(arms: Arms, metric: str, champion: str, challenger: str) -> stats.Poll:
     """Both arms' increments; an arm without any by bucket has no users in this poll."""
     one, other = (metric, champion), (metric, challenger)
     buckets = arms.buckets.get(one), arms.buckets.get(other)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from modelexperiment.core import analysis, planning, sample_ratio
+from modelexperiment.core import analysis, history, novelty, planning, sample_ratio
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
 from modelexperiment.core.exceedance import count_exceedances
@@ -51,19 +51,21 @@ def _take_in(draft: Draft, counted: Counted) -> None:
     counted = with_exposure(spec, draft.status, counted)
     counted, edges = count_exceedances(spec, memory.edges, counted)
     comparisons = analysis.restore(spec, memory.comparisons, memory.fingerprints)
-    if memory.split_since and memory.split_since > counted.since:
+    new_phase = bool(memory.split_since and memory.split_since > counted.since)
+    if new_phase:
         comparisons = analysis.new_phase(comparisons)
     comparisons = analysis.observe(spec, comparisons, counted)
+    blocks = novelty.observe(spec, draft.status, counted, new_phase=new_phase)
+    entries = with_segments(spec, comparisons, analysis.analyse(spec, comparisons, edges))
     draft.remember(
         comparisons=analysis.by_name(comparisons),
         edges=edges or None,
+        novelty=blocks,
     )
-    draft.update(
-        counted_until=counted.until,
-        analysis=with_segments(spec, comparisons, analysis.analyse(spec, comparisons, edges)),
-    )
+    draft.update(counted_until=counted.until, analysis=novelty.with_novelty(spec, blocks, entries))
     if not any(guardrail.statistical for guardrail in spec.guardrails):
         # One that an edit adds counts from then on, and reads no history of days.
         draft.remember(guarded_until=None)
     sample_ratio.check(draft, counted)
     draft.update(plan=planning.sample_plan(spec, draft.status, counted.until))
+    draft.update(history=history.record(spec, draft.status))

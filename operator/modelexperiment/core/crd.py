@@ -101,6 +101,9 @@ class _Structural:
             out["additionalProperties"] = self.convert(node["additionalProperties"])
         if "items" in node:
             out["items"] = self.convert(node["items"])
+            if {"type": "null"} in node["items"].get("anyOf", ()):
+                # A field that is null is left out; an item can't be.
+                out["items"]["nullable"] = True
         if model is not None:
             _decorate(out, model)
         return out

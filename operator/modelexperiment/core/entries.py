@@ -14,6 +14,10 @@ def _whole(value: float) -> float | int:
     return int(value) if value.is_integer() else value
 
 
+Number = Annotated[float, PlainSerializer(_whole), WithJsonSchema({"type": "number"})]
+"""A number that is written without ".0" where it is whole."""
+
+
 class Part(Model):
     """A part of the status. What a newer operator has written in it is passed over."""
 
@@ -23,7 +27,7 @@ class Part(Model):
 class ArmEstimate(Part):
     """What was seen of one version."""
 
-    samples: Annotated[float, PlainSerializer(_whole), WithJsonSchema({"type": "number"})]
+    samples: Number
     """How many trials or observations; of a rate, the exposure in seconds of all traffic."""
     estimate: float | None = None
     """The metric's value."""
@@ -87,6 +91,19 @@ class SegmentAnalysis(Part):
     """Whether the values differ in their effect."""
 
 
+class NoveltyReport(Part):
+    """Whether the effect has changed from block to block. Nothing is decided from it."""
+
+    block: str
+    """hour or day: what the experiment is cut into."""
+    blocks: int
+    """How many of them are complete."""
+    drift: str
+    """steady, rising or falling: how the effect moves, steady unless that is significant."""
+    p_value: float
+    """Anytime-valid, of an effect that stays the same."""
+
+
 class MetricAnalysis(Part):
     """One metric of one challenger against the champion."""
 
@@ -118,3 +135,21 @@ class MetricAnalysis(Part):
     """Where users are the unit: by how much their requests count less than independent ones."""
     segments: list[SegmentAnalysis] = []
     """The same by segment."""
+    novelty: NoveltyReport | None = None
+    """Of the primary metric: whether the effect changes as users get used to the challenger."""
+
+
+class History(Part):
+    """What was seen over time: thinned where it grows, so that it always covers the whole run."""
+
+    of: str = ""
+    """What the primary metric counts; where that changes, the history begins anew."""
+    scale: str = "relative"
+    """Of effect, lower and upper: relative (percent of the champion's value) or absolute."""
+    spacing: Number = 0.0
+    """Points are kept no closer than this, in seconds."""
+    seconds: list[Number] = []
+    """The points' times, in seconds since startTime."""
+    values: dict[str, list[Number | None]] = {}
+    """What was seen then, by "<modelVersion>/<what>": percent (of the route), samples, estimate;
+    of a challenger also effect, lower, upper, pValue and "guardrail/<name>"."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from typing import Any
 
-from modelexperiment.core import analysis, decision, promotion, ramp, rollout
+from modelexperiment.core import analysis, decision, placement, promotion, ramp, rollout
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
 from modelexperiment.core.fields import format_duration
@@ -30,6 +31,8 @@ def blocker(spec: ExperimentSpec, snapshot: Snapshot) -> Problem | None:
         return snapshot.unsupported
     if isinstance(snapshot.route, Problem):
         return snapshot.route
+    if snapshot.route.unsticky and spec.assignment:
+        return snapshot.route.unsticky
     if snapshot.holder:
         return Problem(
             "RouteHeld",
@@ -94,11 +97,13 @@ def _begin(draft: Draft, counted: Counted) -> None:
         split_since=counted.until,
         guarded_until=counted.until,
         purpose=purpose(spec),
+        layout=draft.status.memory.layout,
     )
     draft.status = ExperimentStatus(
         phase=Phase.RUNNING,
         conditions=draft.status.conditions,
         routed=draft.status.routed,
+        assignment=draft.status.assignment,
         start_time=counted.until,
         counted_until=counted.until,
         memory=memory,
@@ -109,6 +114,13 @@ def _arms(split: rollout.Split) -> list[RoutedArm]:
     return [RoutedArm(model_version=v, percent=p) for v, p in split.items()]
 
 
+_ASKED: dict[str, Any] = {
+    **dict.fromkeys(("traffic", "champion", "metrics", "guardrails", "analysis"), True),
+    # Where the proof is looked for is no part of the question.
+    "assignment": {"header", "cookie", "salt", "buckets", "bucket_label"},
+}
+
+
 def purpose(spec: ExperimentSpec) -> str:
     """A short name for what is asked: an ended experiment starts again where it changes.
 
@@ -116,7 +128,7 @@ def purpose(spec: ExperimentSpec) -> str:
     """
     asked = spec.model_dump(
         mode="json",
-        include={"traffic", "champion", "metrics", "guardrails", "analysis"},
+        include=_ASKED,
         exclude_defaults=True,
     )
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:12]
@@ -136,6 +148,7 @@ def take_edits(draft: Draft) -> None:
             f"{before} became {rollout.format_split(spec.split)}: a new phase of the count",
         )
         draft.remember(split=_arms(spec.split), split_since=draft.snapshot.now)
+    placement.take_redraw(draft)
     _start_changed_metrics_anew(draft)
 
 
@@ -151,10 +164,12 @@ def _start_changed_metrics_anew(draft: Draft) -> None:
     kept = {name for name, value in prints.items() if known.get(name) == value}
     saved: dict[str, object] = draft.status.memory.comparisons or {}
     edges: dict[str, object] = draft.status.memory.edges or {}
+    blocks: dict[str, object] = draft.status.memory.novelty or {}
     draft.remember(
         fingerprints=prints,
         edges={name: edge for name, edge in edges.items() if name in kept} or None,
         comparisons={key: state for key, state in saved.items() if key.split("/")[0] in kept},
+        novelty={key: state for key, state in blocks.items() if key.split("/")[0] in kept},
     )
     # A verdict from the old numbers would be one about a question that nobody asks any more.
     draft.update(analysis=[e for e in draft.status.analysis if e.metric in kept], plan=None)

@@ -51,6 +51,8 @@ class Experiment:
     namespace: str
     name: str
     spec: ExperimentSpec
+    uid: str = ""
+    """Of the object in the API server, which owns what is made for it; none in a file."""
 
     @property
     def salt(self) -> str:
@@ -145,5 +147,5 @@ def parse_experiment(manifest: object) -> Experiment:
     metadata = manifest.get("metadata")
     if not isinstance(metadata, Mapping) or not isinstance(metadata.get("name"), str):
         raise ManifestError([FieldError("metadata.name", "is required")])
-    namespace = metadata.get("namespace") or "default"
-    return Experiment(str(namespace), metadata["name"], parse_spec(manifest.get("spec")))
+    namespace, uid = metadata.get("namespace") or "default", str(metadata.get("uid") or "")
+    return Experiment(str(namespace), metadata["name"], parse_spec(manifest.get("spec")), uid)

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from modelexperiment.core import counts, guardrails, lifecycle, reporting, rollback, safety
+from modelexperiment.core import (
+    counts,
+    guardrails,
+    lifecycle,
+    placement,
+    reporting,
+    rollback,
+    safety,
+)
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Event, Reason
 from modelexperiment.core.manifest import Experiment
@@ -43,10 +51,13 @@ def decide(experiment: Experiment, before: ExperimentStatus, snapshot: Snapshot)
         rollback.finish(draft)
         lifecycle.take_edits(draft)
         _step(draft)
+    placement.take_proof(draft)
     reporting.report(draft)
     split = wanted_split(experiment.spec, draft.status)
     _tell_correction(draft, split)
-    routing = None if split is None else Routing(split, marker=rollback.marker(draft))
+    routing = placement.place(draft, split)
+    if routing is not None:
+        routing = replace(routing, marker=rollback.marker(draft))
     return Plan(draft.status, routing, tuple(draft.events))
 
 
@@ -104,7 +115,8 @@ def finish_rollback(before: ExperimentStatus, decided: Plan) -> Plan:
 def routed(plan: Plan, snapshot: Snapshot) -> Plan:
     """The plan after its split was written to the route."""
     arms = [RoutedArm(model_version=v, percent=p) for v, p in (plan.split or {}).items()]
-    return replace(plan, status=reporting.route_written(plan.status, arms, snapshot.now))
+    found = reporting.routed_condition(plan.status, plan.routing, snapshot)
+    return replace(plan, status=reporting.route_written(plan.status, arms, found))
 
 
 def not_routed(plan: Plan, problem: Problem, snapshot: Snapshot) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from modelexperiment.core import conditions, lifecycle, promotion
 from modelexperiment.core.analysis import lacking
@@ -13,7 +13,9 @@ from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
 from modelexperiment.core.fields import format_duration
 from modelexperiment.core.guardrails import broken
-from modelexperiment.core.rollout import format_split
+from modelexperiment.core.proof import route_id, unproven
+from modelexperiment.core.rollout import format_split, same_split
+from modelexperiment.core.routing import Routing
 from modelexperiment.core.sample_ratio import WARNING, blind_spot, describe
 from modelexperiment.core.snapshot import Counted, Problem, RouteSeen, Snapshot
 from modelexperiment.core.spec import Goal, Guardrail, Role, Unit
@@ -28,6 +30,16 @@ from modelexperiment.core.status import (
     RoutedArm,
     Summary,
     Verdict,
+)
+
+UNPROVEN = (
+    "unproven: a proxy does not follow under an istiod older than 1.28, nor outside the "
+    "EnvoyFilter's namespace; it is seen where spec.assignment.probe says what to ask"
+)
+NOT_AS_PREDICTED = (
+    "where this stays for more than a minute, look for an istiod older than 1.28, a proxy outside "
+    "the EnvoyFilter's namespace (the operator's ENVOY_FILTER_NAMESPACE), or a probe that is not "
+    "answered on the split route"
 )
 
 
@@ -65,7 +77,7 @@ def _route_problem(draft: Draft) -> Problem | None:
         return snapshot.unsupported
     if isinstance(snapshot.route, Problem):
         return snapshot.route
-    if not draft.status.phase.started and snapshot.holder:
+    if not draft.status.phase.started and (snapshot.holder or snapshot.route.unsticky):
         return lifecycle.blocker(draft.spec, snapshot)
     return None
 
@@ -195,12 +207,43 @@ def _tell_problems(draft: Draft) -> None:
             draft.tell(Reason.CONFIG_INVALID, f"{c.type}: {c.message}")
 
 
+def routed_condition(
+    status: ExperimentStatus, routing: Routing | None, snapshot: Snapshot
+) -> Condition:
+    """What the route does once it says what it should: per request, or by user and how surely."""
+    type_, now, seen = ConditionType.ROUTES_READY, snapshot.now, snapshot.route
+    split = f"routed: {format_split(routing.split if routing else {})}"
+    users = status.assignment
+    if routing is None or routing.table is None or users is None:
+        return condition(type_, True, "PerRequest", split, now)
+    if isinstance(seen, RouteSeen) and seen.unsticky:
+        return condition(type_, False, seen.unsticky.reason, seen.unsticky.message, now)
+    kept = f"{split}; users are kept by {users.drawn_by}"
+    segments, found = routing.table.segments, snapshot.proof
+    if not unproven(users, segments, status.memory.proven):
+        return condition(type_, True, "Sticky", kept, now)
+    said = status.condition(type_)
+    judged = said is not None and said.reason in ("StickyUnproven", "NotAsPredicted")
+    if judged and snapshot.counted is None and same_split(status.routed_split, routing.split):
+        # Nothing was asked: only a poll does.
+        assert said is not None
+        return said
+    if isinstance(found, Problem):
+        return condition(type_, True, "StickyUnproven", f"{kept}; unproven: {found.message}", now)
+    if found is None or found.of != route_id(users.drawn_by, segments):
+        return condition(type_, True, "StickyUnproven", f"{kept}; {UNPROVEN}", now)
+    message = (
+        f"{len(found.wrong)} of {found.asked} users did not get the version predicted "
+        f"({found.wrong[0]}): {NOT_AS_PREDICTED}"
+    )
+    return condition(type_, None, "NotAsPredicted", message, now)
+
+
 def route_written(
-    status: ExperimentStatus, arms: list[RoutedArm], now: datetime
+    status: ExperimentStatus, arms: list[RoutedArm], found: Condition
 ) -> ExperimentStatus:
     """The status once the route has the split that it should."""
     split = format_split({arm.model_version: arm.percent for arm in arms})
-    found = condition(ConditionType.ROUTES_READY, True, "PerRequest", f"routed: {split}", now)
     return status.model_copy(
         update={
             "routed": arms,

@@ -34,4 +34,8 @@ class Routing:
 
 def in_place(seen: RouteSeen, wanted: Routing) -> bool:
     """Whether the route already says what it should."""
-    return seen.split is not None and same_split(dict(seen.split), wanted.split)
+    if seen.split is None or not same_split(dict(seen.split), wanted.split):
+        return False
+    if wanted.table is None:
+        return seen.sticky is False
+    return seen.sticky is True and seen.segments == tuple(wanted.table.segments)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from modelexperiment.core.allocation import Segment
 from modelexperiment.core.counting import Reset
 from modelexperiment.core.stats import Increment
 from modelexperiment.core.tally import Arms, Cell, SegmentValue
@@ -35,6 +36,14 @@ class RouteSeen:
     """Percent by modelVersion; None where it sends traffic anywhere else as well."""
     destinations: Any
     """Its destinations as they stand, to be restored later."""
+    segments: tuple[Segment, ...] | None = None
+    """Its entries in order as a table of users gives them, each with the hash bucket that it
+    stamps; None where it can't be read as one. Entries without any weight are left out."""
+    sticky: bool | None = False
+    """Whether the proxy is told to choose by the user just as the experiment asks; False where
+    it is not told anything, None where it is told something else."""
+    unsticky: Problem | None = None
+    """What keeps users from staying on their version whatever the route says."""
     retries: int | None = None
     """How often it sends a failed request again; None: not known."""
     marker: str | None = None
@@ -100,6 +109,17 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Proof:
+    """What the proxy did with the users that it was asked for."""
+
+    of: str
+    """Of which route, see `proof.route_id`."""
+    asked: int
+    wrong: tuple[str, ...] = ()
+    """Each user that got another version than predicted, in words."""
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """Everything known about an experiment at one moment."""
 
@@ -128,6 +148,9 @@ class Snapshot:
         seen = (settled, self.counted)
         known = (s.next_sample for s in seen if isinstance(s, Counted))
         return next((expected for expected in known if expected), None)
+
+    proof: Proof | Problem | None = None
+    """What the proxy did with some users, or why it could not be asked; None: it was not."""
 
     def reading(self, guardrail: str, model_version: str) -> Reading | None:
         """The reading of one guardrail for one version, if it was read in this poll."""

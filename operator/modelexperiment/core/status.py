@@ -14,11 +14,13 @@ from pydantic import Field, PlainSerializer
 
 from modelexperiment.core.alert_records import AlertRecord
 from modelexperiment.core.entries import ArmEstimate as ArmEstimate
+from modelexperiment.core.entries import History as History
 from modelexperiment.core.entries import Interval as Interval
 from modelexperiment.core.entries import MetricAnalysis as MetricAnalysis
 from modelexperiment.core.entries import Part
 from modelexperiment.core.fields import ModelVersion, Time
 from modelexperiment.core.states import to_state
+from modelexperiment.core.users import SlotShare, UserTable
 
 State = Annotated[Any, PlainSerializer(to_state), Field(json_schema_extra={"preserve": True})]
 """What the statistics go on from: as JSON, as the API server gives it, or not yet written."""
@@ -261,6 +263,8 @@ class Memory(Part):
     """Engine state by "<metric>/<modelVersion>", of a segment with "/<label>/<value>" behind it."""
     edges: State = None
     """By quantile metric, the histogram's edge that is compared, or what it will be named by."""
+    novelty: State = None
+    """The blocks that the primary metric's effect is cut into, by "<metric>/<modelVersion>"."""
     sample_ratio: State = None
     """State of the sample ratio check."""
     guarded_until: Time | None = None
@@ -271,6 +275,10 @@ class Memory(Part):
     """The split that the sample ratio check counts against."""
     alerts: list[AlertRecord] = []
     """Alerts that go on, or that somebody has still to be told of."""
+    layout: list[SlotShare] = []
+    """The users' table of the experiment's own split, which a rollout has left."""
+    proven: str = ""
+    """Of the route that the proxy was last seen to follow for every user asked."""
 
 
 class ExperimentStatus(Part):
@@ -285,6 +293,8 @@ class ExperimentStatus(Part):
     """What is well and what is not; every False or Unknown says what to do."""
     routed: list[RoutedArm] = []
     """The split that is in the route now."""
+    assignment: UserTable | None = None
+    """Which users get which version, where they are kept on one."""
     start_time: Time | None = None
     """When traffic was first split."""
     end_time: Time | None = None
@@ -305,6 +315,8 @@ class ExperimentStatus(Part):
     """Whether the arms got their shares."""
     rollout: RolloutStatus | None = None
     """Where the rollout is."""
+    history: History | None = None
+    """The primary metric, the split and the guardrails over time."""
     summary: Summary = Summary()
     """The columns of `kubectl get`."""
     memory: Memory = Memory()

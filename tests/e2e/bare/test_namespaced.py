@@ -62,6 +62,11 @@ def test_a_whole_experiment_with_no_right_outside_its_namespace(
 
     eventually(lambda: served.status().get("phase") == "Running", "it runs")
     eventually(lambda: served.gateway.route_weights("predict") == {"v1": 90, "v2": 10}, "split")
+    # To uninstall the operator is to end it: the traffic stays as it is.
+    operator.stop()
+    assert served.gateway.route_weights("predict") == {"v1": 90, "v2": 10}
+    assert served.destinations() == [("v1", 90), ("v2", 10)]
+    operator.start()
     served.delete_experiments()
     eventually(lambda: served.gateway.route_weights("predict") == {"v1": 100}, "restored")
 

@@ -38,10 +38,13 @@ class Shadow(Model):
 class Mlflow(Model):
     """An MLflow tracking server."""
 
-    uri: Url
-    """Its tracking URI."""
+    uri: Url | None = None
+    """Its tracking URI. Default: the operator's; others only where its settings allow them."""
     experiment: Annotated[str, Field(min_length=1, max_length=253)] | None = None
     """The MLflow experiment's name. Default: <namespace>/<name>."""
+    registered_model: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """On promotion, this registered model's alias "champion" is set to the version whose number the
+    modelVersion is ("2" or "v2"), or that has the modelVersion as an alias."""
 
 
 class Tracking(Model):

@@ -13,6 +13,7 @@ from modelexperiment.core.fields import (
     ModelVersion,
     ObjectName,
     Rule,
+    Url,
     exactly_one,
 )
 
@@ -85,6 +86,15 @@ class Route(Model):
     )
 
 
+class Probe(Model):
+    """A few requests that prove what the proxy does with users. The model servers see them."""
+
+    url: Url
+    """What to GET through the proxy, on the split route; the operator's settings must allow it."""
+    host: Annotated[str, Field(min_length=1, max_length=253)] | None = None
+    """The Host header. Default: the URL's own."""
+
+
 class Assignment(Model):
     """How a user is recognised, so that the same user always gets the same version."""
 
@@ -98,6 +108,8 @@ class Assignment(Model):
     """Hash buckets stamped on every request for the statistics: 0, 32, 64 or 128."""
     bucket_label: LabelName | None = None
     """The counters' label that the application copies x-experiment-bucket into."""
+    probe: Probe | None = None
+    """Where to prove the assignment. Left out: nothing is asked, and the condition says so."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         exactly_one("header", "cookie"),

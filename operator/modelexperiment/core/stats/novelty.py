@@ -81,6 +81,10 @@ class Novelty:
         split = bucket_counts(poll, self.settings.kind, self.settings.buckets)
         return self if split is None else replace(self, block=self.block.observe(design, *split))
 
+    def new_phase(self) -> Novelty:
+        """To be called when the split changes: nothing waits across the change."""
+        return replace(self, block=self.block.flush(_design(self.settings)))
+
     def end_block(self) -> Novelty:
         """With the present block complete; one that is too small to have an effect goes on."""
         design = _design(self.settings)

@@ -1,0 +1,82 @@
+"""Users in front of a sticky route: what Envoy does with each, and what was to be expected."""
+
+from __future__ import annotations
+
+import http.client
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from modelexperiment.core.assignment import user_slots
+from modelexperiment.core.users import UserTable
+from tests.e2e.lab import Lab
+from tests.e2e.servers import BUCKET, VERSION
+
+THREADS = 3
+
+
+class Got(NamedTuple):
+    """What a user got."""
+
+    version: str
+    bucket: int
+
+
+Found = dict[str, Got]
+
+
+def users(number: int) -> list[str]:
+    """Some users' ids."""
+    return [f"customer-{i}" for i in range(number)]
+
+
+def ask(lab: Lab, who: Sequence[str], path: str = "/predict", cookie: str = "") -> Found:
+    """One request for each user through Envoy, on a few connections."""
+    found: Found = {}
+    with ThreadPoolExecutor(THREADS) as pool:
+        for part in pool.map(lambda n: _ask(lab, who[n::THREADS], path, cookie), range(THREADS)):
+            found |= part
+    return found
+
+
+def _ask(lab: Lab, who: Sequence[str], path: str, cookie: str) -> Found:
+    connection = http.client.HTTPConnection("127.0.0.1", lab.gateway.port, timeout=10)
+    found = {}
+    for user in who:
+        headers = {"cookie": f"a=b; {cookie}={user}; c=d"} if cookie else {"x-user-id": user}
+        # What a caller claims to be stamped is overwritten.
+        headers |= {VERSION: "spoofed", BUCKET: "99999"}
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        body = answer.read().decode()
+        assert answer.status == 200, (user, answer.status, body)
+        assert answer.getheader(VERSION) == body
+        found[user] = Got(body, int(answer.getheader(BUCKET) or -1))
+    connection.close()
+    return found
+
+
+def table(lab: Lab, name: str = "fraud-v2") -> UserTable:
+    """The table that the experiment's status shows."""
+    return UserTable.model_validate(lab.status(name)["assignment"])
+
+
+def predicted(shown: UserTable, who: Sequence[str]) -> Found:
+    """What each user must get by a table."""
+    slots = user_slots([user.encode() for user in who], shown.salt, shown.table.total)
+    versions, buckets = shown.table.versions_of(slots), shown.table.buckets_of(slots)
+    pairs = zip(versions.tolist(), buckets.tolist(), strict=True)
+    return {user: Got(*pair) for user, pair in zip(who, pairs, strict=True)}
+
+
+def z_scores(found: Found, split: dict[str, float]) -> dict[str, float]:
+    """How far each version's number of users is from its share, in standard deviations."""
+    number = len(found)
+    scores = {}
+    for version, percent in split.items():
+        share = percent / 100
+        seen = sum(got.version == version for got in found.values())
+        scores[version] = float((seen - number * share) / np.sqrt(number * share * (1 - share)))
+    return scores
