@@ -67,7 +67,7 @@ def test_without_a_poll_only_the_route_is_read() -> None:
 
 
 def test_a_spec_that_is_not_supported_asks_for_nothing() -> None:
-    world = World(shadow={"modelVersion": "v3"})
+    world = World(shadow={"modelVersion": "v3", "comparisons": "compared_total"})
 
     snapshot = world.look()
 
@@ -76,7 +76,9 @@ def test_a_spec_that_is_not_supported_asks_for_nothing() -> None:
 
 
 def test_an_unsupported_edit_of_a_running_experiment_keeps_its_guardrails_on() -> None:
-    snapshot = World(shadow={"modelVersion": "v3"}).look(status=RUNNING)
+    snapshot = World(shadow={"modelVersion": "v3", "comparisons": "compared_total"}).look(
+        status=RUNNING
+    )
 
     assert problem(snapshot.counted).reason == "NotSupported"
     assert len(snapshot.readings) == 2
@@ -262,6 +264,21 @@ def test_only_the_same_route_is_held(fields: dict[str, Any], holds: bool) -> Non
     if istio.get("httpRoute", "") is None:
         del istio["httpRoute"]
     world = other(**fields)
+    world.store.objects[Key("fraud", "other")]["status"] = RUNNING
+
+    assert (world.look().holder is not None) is holds
+
+
+@pytest.mark.parametrize(
+    ("name", "rule", "holds"),
+    [("fraud", "predict", True), ("fraud", None, True), ("fraud", "a", False), ("b", None, False)],
+)
+def test_a_rule_of_an_http_route_is_held_as_well(name: str, rule: str | None, holds: bool) -> None:
+    def on(route: str, part: str | None) -> dict[str, Any]:
+        return {"gatewayAPI": {"httpRoute": route, **({"rule": part} if part else {})}}
+
+    world = other(route=on("fraud", "predict"))
+    world.store.objects[KEY]["spec"]["route"] = on(name, rule)
     world.store.objects[Key("fraud", "other")]["status"] = RUNNING
 
     assert (world.look().holder is not None) is holds

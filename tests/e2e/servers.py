@@ -20,8 +20,8 @@ class ModelServer:
 
     A share of the predictions is correct, and a share is answered with 500. `restart` forgets the
     counters, as a new process would. The seconds that it claims to have taken are drawn around
-    `seconds`; it takes none. Requests that the route has stamped with a hash bucket are counted by
-    it as well.
+    `seconds`; it takes `pause` of them. `received` counts all requests, whatever becomes of them.
+    Those that the route has stamped with a hash bucket are counted by it as well.
     """
 
     def __init__(self, version: str, correct: float = 0.6, seed: int = 1) -> None:
@@ -29,6 +29,9 @@ class ModelServer:
         self.correct = correct
         self.failing = 0.0
         self.seconds = 0.1
+        self.pause = 0.0
+        self._stopped = False
+        self.received = 0
         self.served = 0
         self.stamped: Counted[tuple[str | None, str | None]] = Counted()
         self.scrapes = 0
@@ -76,13 +79,17 @@ class ModelServer:
             self._registry = registry
 
     def stop(self) -> None:
-        """Close the port."""
+        """Close the port, and every connection as soon as somebody uses it."""
+        self._stopped = True
         self._server.shutdown()
         self._server.server_close()
 
     def _predict(self, stamped: str | None, bucket: str | None) -> int:
         with self._lock:
+            self.received += 1
             self.stamped[stamped, bucket] += 1
+        time.sleep(self.pause)
+        with self._lock:
             self._requests.inc()
             if self._random.random() < self.failing:
                 self._errors.inc()
@@ -117,6 +124,9 @@ class ModelServer:
             disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
+                if model._stopped:
+                    self.close_connection = True
+                    return
                 status, body = 200, b""
                 if self.path == "/metrics":
                     body = model._metrics()

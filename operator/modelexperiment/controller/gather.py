@@ -14,7 +14,7 @@ from modelexperiment.core.alerting import refused_receiver
 from modelexperiment.core.manifest import Experiment, ManifestError, parse_experiment
 from modelexperiment.core.measures import guardrail_query
 from modelexperiment.core.snapshot import Counted, Problem, Proof, Reading, RouteSeen, Snapshot
-from modelexperiment.core.spec import Guardrail, IstioRoute
+from modelexperiment.core.spec import Guardrail, Route
 from modelexperiment.core.status import ExperimentStatus
 from modelexperiment.core.support import unsupported
 from modelexperiment.ports import (
@@ -189,20 +189,22 @@ def _unreadable(experiment: Experiment, problem: Problem) -> tuple[Reading, ...]
     )
 
 
-def _route_key(istio: IstioRoute | None) -> tuple[str, str | None] | None:
-    return (istio.virtual_service, istio.http_route) if istio else None
+def _route_key(route: Route) -> tuple[str, str, str | None]:
+    """Kind and name of the object, and the name of the one route or rule in it."""
+    if route.istio:
+        return "VirtualService", route.istio.virtual_service, route.istio.http_route
+    assert route.gateway_api is not None
+    return "HTTPRoute", route.gateway_api.http_route, route.gateway_api.rule
 
 
 def _same_route(other: Object, experiment: Experiment) -> bool:
     try:
-        theirs = _route_key(parse_experiment(other).spec.route.istio)
+        *theirs, their_part = _route_key(parse_experiment(other).spec.route)
     except ManifestError:
         return False
-    ours = _route_key(experiment.spec.route.istio)
-    if theirs is None or ours is None or theirs[0] != ours[0]:
-        return False
+    *ours, part = _route_key(experiment.spec.route)
     # Without a name it is the only route that there is.
-    return theirs[1] == ours[1] or None in (theirs[1], ours[1])
+    return theirs == ours and (their_part == part or None in (their_part, part))
 
 
 def _comes_first(other: Object, seen: Object) -> bool:

@@ -31,6 +31,8 @@ def blocker(spec: ExperimentSpec, snapshot: Snapshot) -> Problem | None:
         return snapshot.unsupported
     if isinstance(snapshot.route, Problem):
         return snapshot.route
+    if snapshot.route.pending:
+        return snapshot.route.pending
     if snapshot.route.unsticky and spec.assignment:
         return snapshot.route.unsticky
     if snapshot.holder:
@@ -83,6 +85,7 @@ def _begin(draft: Draft, counted: Counted) -> None:
     spec = draft.spec
     memory = Memory(
         original_route=draft.status.memory.original_route,
+        mirrored=draft.status.memory.mirrored,
         fingerprints={m.name: analysis.fingerprint(spec, m) for m in spec.metrics},
         split=_arms(spec.split),
         split_since=counted.until,

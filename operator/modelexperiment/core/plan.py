@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from modelexperiment.core import counts, guardrails, lifecycle, placement, reporting
+from modelexperiment.core import counts, guardrails, lifecycle, mirroring, placement, reporting
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Event, Reason
 from modelexperiment.core.manifest import Experiment
@@ -47,7 +47,18 @@ def decide(experiment: Experiment, before: ExperimentStatus, snapshot: Snapshot)
     split = wanted_split(experiment.spec, draft.status)
     _tell_correction(draft, split)
     routing = placement.place(draft, split)
+    if routing is not None:
+        routing = _mirrored(draft, routing)
     return Plan(draft.status, routing, tuple(draft.events))
+
+
+def _mirrored(draft: Draft, routing: Routing) -> Routing:
+    """With the mirror, once its target stands in the status that was read."""
+    wanted = mirroring.wanted_mirror(draft.spec, draft.status)
+    draft.remember(mirrored=mirroring.remembered(draft.status, wanted))
+    known = wanted and wanted.target in draft.before.memory.mirrored
+    mirror = wanted if known else None
+    return replace(routing, mirror=mirror, retired=mirroring.retired(draft.status, wanted))
 
 
 def _step(draft: Draft) -> None:

@@ -75,7 +75,10 @@ def _route_problem(draft: Draft) -> Problem | None:
         return snapshot.unsupported
     if isinstance(snapshot.route, Problem):
         return snapshot.route
-    if not draft.status.phase.started and (snapshot.holder or snapshot.route.unsticky):
+    route, started = snapshot.route, draft.status.phase.started
+    if route.pending and (not started or route.pending.bad_input):
+        return route.pending
+    if not started and (snapshot.holder or route.unsticky):
         return lifecycle.blocker(draft.spec, snapshot)
     return None
 
@@ -206,6 +209,9 @@ def routed_condition(
     """What the route does once it says what it should: per request, or by user and how surely."""
     type_, now, seen = ConditionType.ROUTES_READY, snapshot.now, snapshot.route
     split = f"routed: {format_split(routing.split if routing else {})}"
+    if routing and routing.mirror:
+        mirror = routing.mirror
+        split += f"; {mirror.model_version} gets copies of {mirror.percent:g} % of the requests"
     users = status.assignment
     if routing is None or routing.table is None or users is None:
         return condition(type_, True, "PerRequest", split, now)

@@ -44,6 +44,10 @@ class RouteSeen:
     it is not told anything, None where it is told something else."""
     unsticky: Problem | None = None
     """What keeps users from staying on their version whatever the route says."""
+    mirrors: Mapping[str, float] = field(default_factory=dict)
+    """Percent of the requests that is copied, by subset or backend; a target's mirrors summed."""
+    pending: Problem | None = None
+    """Why what it says is not in force, where whoever serves it says so."""
 
 
 @dataclass(frozen=True)

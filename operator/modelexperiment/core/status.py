@@ -248,6 +248,8 @@ class Memory(Part):
     """The users' table of the experiment's own split, which a rollout has left."""
     proven: str = ""
     """Of the route that the proxy was last seen to follow for every user asked."""
+    mirrored: list[str] = []
+    """The subsets or backends that copies of requests were ever sent to."""
 
 
 class ExperimentStatus(Part):
