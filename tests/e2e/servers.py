@@ -21,7 +21,8 @@ class ModelServer:
     A share of the predictions is correct, and a share is answered with 500. `restart` forgets the
     counters, as a new process would. The seconds that it claims to have taken are drawn around
     `seconds`; it takes `pause` of them. `received` counts all requests, whatever becomes of them.
-    Those that the route has stamped with a hash bucket are counted by it as well.
+    A scrape takes `scrape_seconds`, over values from its beginning. Requests that the route has
+    stamped with a hash bucket are counted by it as well.
     """
 
     def __init__(self, version: str, correct: float = 0.6, seed: int = 1) -> None:
@@ -32,6 +33,7 @@ class ModelServer:
         self.pause = 0.0
         self._stopped = False
         self.received = 0
+        self.scrape_seconds = 0.0
         self.served = 0
         self.stamped: Counted[tuple[str | None, str | None]] = Counted()
         self.scrapes = 0
@@ -130,6 +132,7 @@ class ModelServer:
                 status, body = 200, b""
                 if self.path == "/metrics":
                     body = model._metrics()
+                    time.sleep(model.scrape_seconds)
                 else:
                     stamps = (self.headers[VERSION], self.headers[BUCKET])
                     status, body = model._predict(*stamps), model.version.encode()
