@@ -31,6 +31,7 @@ from modelexperiment.adapters.kubernetes import (
 from modelexperiment.adapters.mlflow import MlflowTracker, Render
 from modelexperiment.adapters.probe import HttpProber
 from modelexperiment.adapters.prometheus import Access, PrometheusSource
+from modelexperiment.adapters.readiness import ReadyEndpoints
 from modelexperiment.adapters.routers import RouterByKind
 from modelexperiment.adapters.telemetry import Telemetry
 from modelexperiment.adapters.web import Health
@@ -209,7 +210,9 @@ class Operator:
         router = RouterByKind(
             IstioRouter(api, filters, namespaces), GatewayApiRouter(api, filters, namespaces)
         )
-        gatherer = Gatherer(store, router, self.source, self.settings, HttpProber())
+        gatherer = Gatherer(
+            store, router, self.source, self.settings, HttpProber(), ReadyEndpoints(api)
+        )
         alerter = HttpAlerter(
             secrets_of(api),
             self.settings.alerts_allowed_urls,

@@ -117,6 +117,13 @@ class TrafficRouter(Protocol):
         """
 
 
+class Readiness(Protocol):
+    """Who knows which versions have ready endpoints."""
+
+    async def not_ready(self, experiment: Experiment) -> Mapping[str, str]:
+        """Why each version that has no ready endpoint has none; UnavailableError."""
+
+
 class Prober(Protocol):
     """Who asks the proxy as some users."""
 

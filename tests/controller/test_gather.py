@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,10 +11,10 @@ import pytest
 from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.queue import Key
 from modelexperiment.core.lifecycle import purpose
-from modelexperiment.core.manifest import parse_experiment
+from modelexperiment.core.manifest import Experiment, parse_experiment
 from modelexperiment.core.snapshot import Counted, Problem, Snapshot
 from modelexperiment.core.status import ExperimentStatus
-from modelexperiment.ports import QueryError, UnavailableError
+from modelexperiment.ports import QueryError, Readiness, UnavailableError
 from modelexperiment.settings import Settings
 from tests.controller.fakes import KEY, URL, FakeProduction, FakeRouter, FakeStore, Journal
 from tests.core.builders import ACCURACY, ERRORS, LEAST
@@ -30,13 +31,20 @@ class World:
         self.router = FakeRouter(self.store.journal)
         self.production = FakeProduction()
         self.settings = Settings(prometheus_url=URL)
+        self.readiness: Readiness | None = None
         self.store.create(KEY, {**SPEC, **fields})
 
     def look(self, *, poll: bool = True, status: dict[str, Any] | None = None) -> Snapshot:
         seen = self.store.objects[KEY]
         if status:
             seen["status"] = status
-        gatherer = Gatherer(self.store, self.router, self.production, self.settings)
+        gatherer = Gatherer(
+            self.store,
+            self.router,
+            self.production,
+            self.settings,
+            readiness=self.readiness,
+        )
         found = ExperimentStatus.model_validate(seen.get("status", {}))
         return asyncio.run(gatherer.snapshot(parse_experiment(seen), found, seen, poll=poll))
 
@@ -299,3 +307,33 @@ def test_an_ended_experiment_is_not_polled_unless_it_is_to_start_again() -> None
     asked = parse_experiment(world.store.objects[KEY]).spec
     same = {**ended, "memory": {"purpose": purpose(asked)}}
     assert world.look(status=same).counted is None
+
+
+class Endpoints:
+    """A Readiness that answers with this, or fails."""
+
+    def __init__(self, answer: Mapping[str, str] | UnavailableError) -> None:
+        self.answer = answer
+
+    async def not_ready(self, experiment: Experiment) -> Mapping[str, str]:
+        if isinstance(self.answer, UnavailableError):
+            raise self.answer
+        return self.answer
+
+
+def test_versions_that_are_not_ready_are_seen() -> None:
+    world = World()
+    world.readiness = Endpoints({"v2": "no Pod"})
+
+    assert world.look().not_ready == {"v2": "no Pod"}
+
+
+def test_readiness_that_cannot_be_read_stays_as_it_was_and_everything_else_is_read() -> None:
+    world = World()
+    world.readiness = Endpoints(UnavailableError("403 pods is forbidden"))
+
+    snapshot = world.look(status={**RUNNING, "memory": {"notReady": ["v2"]}})
+
+    assert snapshot.not_ready == {"v2": "it was not when it was last seen"}
+    assert snapshot.readiness_error == "403 pods is forbidden"
+    assert len(snapshot.readings) == 2

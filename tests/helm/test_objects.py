@@ -60,6 +60,9 @@ SERVING = {
     ("gateways", "get"),
     ("services", "get"),
     ("namespaces", "get"),
+    ("pods", "list"),
+    ("endpointslices", "list"),
+    ("serviceentries", "list"),
     ("events", "create"),
     ("events", "patch"),
 }

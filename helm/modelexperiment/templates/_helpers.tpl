@@ -87,6 +87,16 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [""]
   resources: [services, namespaces]
   verbs: [get]
+# Whether each version has ready endpoints: only then it gets traffic.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list]
+- apiGroups: [networking.istio.io]
+  resources: [serviceentries]
+  verbs: [list]
 # What is told again raises the count of the Event that is there.
 - apiGroups: [""]
   resources: [events]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -23,6 +24,7 @@ from modelexperiment.ports import (
     Object,
     Prober,
     QueryError,
+    Readiness,
     TrafficRouter,
     UnavailableError,
 )
@@ -38,6 +40,7 @@ class Gatherer:
     source: MetricSource
     settings: Settings
     prober: Prober | None = None
+    readiness: Readiness | None = None
 
     @property
     def counters(self) -> CounterReader:
@@ -59,6 +62,7 @@ class Gatherer:
             # Nothing can be read for a spec that is not understood whole.
             return Snapshot(now=now, generation=generation, route=refused, unsupported=refused)
         route = await self.router.read(experiment)
+        not_ready, readiness_error = await self._not_ready(experiment, status)
         holder = None
         if not status.phase.started:
             holder = await self._holder(experiment, seen)
@@ -80,7 +84,24 @@ class Gatherer:
             counted=counted,
             readings=readings,
             proof=proven,
+            not_ready=not_ready,
+            readiness_error=readiness_error,
         )
+
+    async def _not_ready(
+        self, experiment: Experiment, status: ExperimentStatus
+    ) -> tuple[Mapping[str, str], str]:
+        """Why versions are not ready; and what kept it from being read, so that it stays as it was.
+
+        Guardrails must go on without it.
+        """
+        if self.readiness is None:
+            return {}, ""
+        try:
+            return await self.readiness.not_ready(experiment), ""
+        except UnavailableError as error:
+            last = dict.fromkeys(status.memory.not_ready, "it was not when it was last seen")
+            return last, str(error)
 
     async def _prove(
         self, experiment: Experiment, status: ExperimentStatus, route: RouteSeen | Problem

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from modelexperiment.core import counts, guardrails, lifecycle, mirroring, placement, reporting
+from modelexperiment.core import (
+    counts,
+    guardrails,
+    lifecycle,
+    mirroring,
+    placement,
+    readiness,
+    reporting,
+)
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Event, Reason
 from modelexperiment.core.manifest import Experiment
@@ -27,6 +35,8 @@ class Plan:
     routing: Routing | None
     """What the route must say; None: hands off the route."""
     events: tuple[Event, ...] = ()
+    unready: Problem | None = None
+    """Versions that have a share and no ready endpoints."""
 
     @property
     def split(self) -> Split | None:
@@ -45,11 +55,13 @@ def decide(experiment: Experiment, before: ExperimentStatus, snapshot: Snapshot)
     placement.take_proof(draft)
     reporting.report(draft)
     split = wanted_split(experiment.spec, draft.status)
-    _tell_correction(draft, split)
+    unready = readiness.take_changes(draft, split)
     routing = placement.place(draft, split)
+    routing = readiness.only_ready(experiment.spec, routing, snapshot.not_ready)
+    _tell_correction(draft, routing.split if routing else None)
     if routing is not None:
         routing = _mirrored(draft, routing)
-    return Plan(draft.status, routing, tuple(draft.events))
+    return Plan(draft.status, routing, tuple(draft.events), unready)
 
 
 def _mirrored(draft: Draft, routing: Routing) -> Routing:
@@ -77,6 +89,7 @@ def _step(draft: Draft) -> None:
 def _judge_guardrails(draft: Draft) -> None:
     spec, snapshot = draft.spec, draft.snapshot
     split = wanted_split(spec, draft.status) or {}
+    split = readiness.routable(spec, split, snapshot.not_ready) if split else split
     judged = guardrails.judge_all(spec, snapshot, draft.status.guardrails, split)
     draft.update(guardrails=judged)
     broken = guardrails.broken(spec, judged)
@@ -112,6 +125,8 @@ def routed(plan: Plan, snapshot: Snapshot) -> Plan:
     """The plan after its split was written to the route."""
     arms = [RoutedArm(model_version=v, percent=p) for v, p in (plan.split or {}).items()]
     found = reporting.routed_condition(plan.status, plan.routing, snapshot)
+    if plan.unready or snapshot.readiness_error:
+        found = reporting.with_readiness(found, plan.unready, snapshot)
     return replace(plan, status=reporting.route_written(plan.status, arms, found))
 
 

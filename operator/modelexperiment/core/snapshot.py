@@ -123,6 +123,11 @@ class Snapshot:
     proof: Proof | Problem | None = None
     """What the proxy did with some users, or why it could not be asked; None: it was not."""
 
+    not_ready: Mapping[str, str] = field(default_factory=dict)
+    """Why the versions without ready endpoints have none; of the others it is as good as known."""
+    readiness_error: str = ""
+    """Why the readiness could not be read, so that it is taken as it was before."""
+
     def reading(self, guardrail: str, model_version: str) -> Reading | None:
         """The reading of one guardrail for one version, if it was read in this poll."""
         wanted = (guardrail, model_version)
