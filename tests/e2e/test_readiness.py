@@ -29,7 +29,7 @@ def test_users_of_a_version_that_is_gone_go_to_the_champion_and_return(lab: Lab)
     lab.apply(
         lab.experiment(assignment={"header": "x-user-id"}, analysis=analysis, traffic=traffic)
     )
-    lab.wait_phase("Running")
+    lab.wait_phase("Running", timeout=90)
     wait_for(lab, v1=60, v2=40)
     before = ask(lab, SOME)
 
@@ -131,7 +131,7 @@ def test_a_version_behind_a_service_gets_its_share_while_a_pod_of_it_is_ready(la
         assert weights() == {"v1": 100}
 
         ready("v2", "True")
-        lab.wait_phase("Running")
+        lab.wait_phase("Running", timeout=60)
         eventually(lambda: weights() == {"v1": 90, "v2": 10}, "the split")
 
         ready("v2", "False")
