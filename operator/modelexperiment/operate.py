@@ -20,6 +20,7 @@ from kubernetes.aio.client import ApiClient
 from modelexperiment.adapters import web
 from modelexperiment.adapters.alerts import HttpAlerter, secrets_of
 from modelexperiment.adapters.envoy_filter import EnvoyFilters
+from modelexperiment.adapters.gateway_api_router import GatewayApiRouter
 from modelexperiment.adapters.istio import IstioRouter
 from modelexperiment.adapters.kubernetes import (
     Api,
@@ -30,16 +31,19 @@ from modelexperiment.adapters.kubernetes import (
 from modelexperiment.adapters.mlflow import MlflowTracker, Render
 from modelexperiment.adapters.probe import HttpProber
 from modelexperiment.adapters.prometheus import Access, PrometheusSource
+from modelexperiment.adapters.readiness import ReadyEndpoints
+from modelexperiment.adapters.routers import RouterByKind
 from modelexperiment.adapters.telemetry import Telemetry
 from modelexperiment.adapters.web import Health
 from modelexperiment.commands.report import render
 from modelexperiment.controller.alerting import Courier
 from modelexperiment.controller.gather import Gatherer
-from modelexperiment.controller.handlers import Watched, build_registry, build_settings
+from modelexperiment.controller.handlers import build_registry, build_settings
 from modelexperiment.controller.leader import LeadershipLostError, Standing, lead
 from modelexperiment.controller.queue import DueQueue, Key
 from modelexperiment.controller.reconcile import Reconciler
 from modelexperiment.controller.tracking import Tracking
+from modelexperiment.controller.watched import Watched
 from modelexperiment.controller.watches import Watches
 from modelexperiment.settings import Settings, SettingsError
 
@@ -202,8 +206,13 @@ class Operator:
     async def _work(self, api: Api, stop: asyncio.Event) -> None:
         store = KubernetesStore(api)
         filters = EnvoyFilters(api, self.settings.envoy_filter_namespace)
-        router = IstioRouter(api, filters, self.settings.watch_namespaces)
-        gatherer = Gatherer(store, router, self.source, self.settings, HttpProber())
+        namespaces = self.settings.watch_namespaces
+        router = RouterByKind(
+            IstioRouter(api, filters, namespaces), GatewayApiRouter(api, filters, namespaces)
+        )
+        gatherer = Gatherer(
+            store, router, self.source, self.settings, HttpProber(), ReadyEndpoints(api)
+        )
         alerter = HttpAlerter(
             secrets_of(api),
             self.settings.alerts_allowed_urls,
@@ -214,7 +223,6 @@ class Operator:
         reconciler = Reconciler(store, router, gatherer, self.telemetry, courier, tracking)
         self.queue = DueQueue(reconciler, self.settings.workers)
         self.queue.beat = asyncio.get_running_loop().time()
-        namespaces = self.settings.watch_namespaces
         self.telemetry.lead()
         watch = kopf.operator(
             registry=build_registry(self.queue, Watched(), self.watches),

@@ -108,8 +108,20 @@ class TrafficRouter(Protocol):
     async def apply(self, experiment: Experiment, routing: Routing) -> Problem | None:
         """Write into the route what it is to say; None once it is there."""
 
-    async def restore(self, experiment: Experiment, original: Any) -> Problem | None:
-        """Put the original destinations back; None once they are there, or nothing is."""
+    async def restore(
+        self, experiment: Experiment, original: Any, mirrored: Sequence[str]
+    ) -> Problem | None:
+        """Put the original destinations back, and end the mirrors to what was mirrored to.
+
+        None once all is as it was, or nothing is there.
+        """
+
+
+class Readiness(Protocol):
+    """Who knows which versions have ready endpoints."""
+
+    async def not_ready(self, experiment: Experiment) -> Mapping[str, str]:
+        """Why each version that has no ready endpoint has none; UnavailableError."""
 
 
 class Prober(Protocol):

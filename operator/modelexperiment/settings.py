@@ -86,6 +86,9 @@ class Settings:
     """How long one query may take."""
     prometheus_settle: timedelta = timedelta(seconds=10)
     """Samples younger than this are not counted yet: as long as a scrape may take (its timeout)."""
+    prometheus_lateness: timedelta = timedelta(seconds=30)
+    """How much later than that a sample may be stored and is still counted. A target that is gone
+    holds the count back for as long."""
     prometheus_lookback: timedelta = timedelta(minutes=5)
     """How far back a series' last earlier sample is looked for first."""
     prometheus_workers: int = 4

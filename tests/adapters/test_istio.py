@@ -11,7 +11,6 @@ from modelexperiment.adapters.istio import (
     destinations_for,
     find_route,
     istio_of,
-    patch_for,
     qualified,
     split_of,
 )
@@ -182,22 +181,6 @@ def test_writing_a_split_that_is_there_changes_nothing() -> None:
 def test_what_was_written_is_read_as_the_same_split() -> None:
     for split in ({"v1": 90.0, "v2": 10.0}, {"v1": 33.33, "v2": 66.67}, {"v1": 0.0, "v2": 100.0}):
         assert split_of(destinations_for(split, [], SPEC, "ns"), SPEC, "ns") == pytest.approx(split)
-
-
-def test_a_patch_first_tests_that_the_route_is_still_what_was_seen() -> None:
-    seen, new = [dest("v1")], [dest("v1", 90), dest("v2", 10)]
-
-    assert patch_for(2, "predict", seen, new) == [
-        {"op": "test", "path": "/spec/http/2/name", "value": "predict"},
-        {"op": "test", "path": "/spec/http/2/route", "value": seen},
-        {"op": "replace", "path": "/spec/http/2/route", "value": new},
-    ]
-
-
-def test_a_route_without_a_name_is_tested_by_its_destinations() -> None:
-    operations = [(o["op"], o["path"]) for o in patch_for(0, None, [dest("v1")], [])]
-
-    assert operations == [("test", "/spec/http/0/route"), ("replace", "/spec/http/0/route")]
 
 
 def test_the_istio_route_of_a_spec() -> None:

@@ -12,9 +12,9 @@ import pytest
 from modelexperiment.adapters.istio import ATTEMPTS, IstioRouter
 from modelexperiment.adapters.kubernetes import Api, NotFoundError
 from modelexperiment.core.allocation import SegmentTable
-from modelexperiment.core.routing import Routing, in_place
+from modelexperiment.core.routing import Mirror, Routing, in_place
 from modelexperiment.core.snapshot import Problem, RouteSeen
-from modelexperiment.ports import ConflictError
+from tests.adapters.patching import patched
 from tests.core.builders import experiment
 
 EXPERIMENT = experiment()
@@ -88,25 +88,8 @@ class FakeApi:
         self.writes.append("route")
         self.meanwhile()
         assert self.virtual_service is not None
-        changed = copy.deepcopy(self.virtual_service)
-        for operation in where[-1]:
-            *parents, last = operation["path"].strip("/").split("/")
-            node: Any = changed
-            for name in parents:
-                node = node[int(name) if name.isdigit() else name]
-            if isinstance(node, dict):
-                last = last.replace("~1", "/")
-                found = node.get(last)
-            else:
-                found = node[last]
-            if operation["op"] == "test" and found != operation["value"]:
-                raise ConflictError("the test failed")
-            if operation["op"] == "remove":
-                del node[last]
-            if operation["op"] in ("add", "replace"):
-                node[last] = operation["value"]
-        self.virtual_service = changed
-        return changed
+        self.virtual_service = patched(self.virtual_service, where[-1])
+        return self.virtual_service
 
     @property
     def predict(self) -> dict[str, Any]:
@@ -130,7 +113,7 @@ def apply(api: FakeApi, **split: float) -> Problem | None:
 
 
 def restore(api: FakeApi, original: Any) -> Problem | None:
-    return asyncio.run(IstioRouter(cast(Api, api)).restore(EXPERIMENT, original))
+    return asyncio.run(IstioRouter(cast(Api, api)).restore(EXPERIMENT, original, []))
 
 
 def test_the_route_is_read_with_what_restores_it(api: FakeApi) -> None:
@@ -191,6 +174,88 @@ def test_a_route_that_moves_in_the_list_is_not_mistaken(api: FakeApi) -> None:
     predict, explain = api.virtual_service["spec"]["http"]
     assert (predict["name"], len(predict["route"])) == ("predict", 2)
     assert explain["route"] == [{"destination": {"host": "explain"}}]
+
+
+SHADOWED = experiment(shadow={"modelVersion": "v3", "percent": 30})
+THEIRS = {"destination": {"host": "elsewhere"}, "percentage": {"value": 5}}
+OURS = {"destination": {"host": "fraud", "subset": "v3"}, "percentage": {"value": 30}}
+V3 = Mirror("v3", 30, "v3")
+
+
+def mirrored(api: FakeApi, mirror: Mirror | None, *retired: str) -> Problem | None:
+    routing = Routing({"v1": 90, "v2": 10}, mirror=mirror, retired=retired)
+    return asyncio.run(IstioRouter(cast(Api, api)).apply(SHADOWED, routing))
+
+
+def test_a_mirror_is_added_to_those_of_others(api: FakeApi) -> None:
+    api.subsets = ["v1", "v2", "v3"]
+    api.predict["mirrors"] = [THEIRS]
+
+    assert mirrored(api, V3) is None
+
+    assert api.predict["mirrors"] == [THEIRS, OURS]
+    seen = asyncio.run(IstioRouter(cast(Api, api)).read(SHADOWED))
+    assert isinstance(seen, RouteSeen)
+    assert seen.mirrors == {"v3": 30}
+    assert mirrored(api, V3) is None
+    assert api.patches == 1
+
+
+def test_a_mirror_that_ends_takes_nobody_elses_along(api: FakeApi) -> None:
+    mirrored(api, V3)
+    api.predict["mirrors"].insert(0, THEIRS)
+
+    mirrored(api, None, "v3")
+
+    assert api.predict["mirrors"] == [THEIRS]
+
+
+def test_without_any_mirror_the_field_is_gone_again(api: FakeApi) -> None:
+    before = copy.deepcopy(api.virtual_service)
+    seen = read(api)
+    assert isinstance(seen, RouteSeen)
+    mirrored(api, V3)
+
+    router = IstioRouter(cast(Api, api))
+    assert asyncio.run(router.restore(SHADOWED, seen.destinations, ["v3"])) is None
+
+    assert api.virtual_service == before
+
+
+def test_the_owners_own_mirror_to_the_shadow_comes_back(api: FakeApi) -> None:
+    api.predict["mirrors"] = [{**OURS, "percentage": {"value": 1}}, THEIRS]
+    before = copy.deepcopy(api.predict["mirrors"])
+    seen = read(api)
+    assert isinstance(seen, RouteSeen)
+    mirrored(api, V3)
+    assert api.predict["mirrors"] == [THEIRS, OURS]
+
+    asyncio.run(IstioRouter(cast(Api, api)).restore(SHADOWED, seen.destinations, ["v3"]))
+
+    assert sorted(api.predict["mirrors"], key=str) == sorted(before, key=str)
+
+
+def test_a_shadow_without_a_subset_is_named(api: FakeApi) -> None:
+    found = asyncio.run(IstioRouter(cast(Api, api)).read(SHADOWED))
+
+    assert isinstance(found, Problem)
+    assert found.message.startswith("spec.shadow: no DestinationRule for host fraud")
+    assert found.message.endswith("has the subset v3; it has v1, v2")
+
+
+def test_the_older_mirror_field_stands_in_the_way_of_a_shadow_only(api: FakeApi) -> None:
+    api.subsets = ["v1", "v2", "v3"]
+    api.predict["mirror"] = {"host": "elsewhere"}
+
+    found = asyncio.run(IstioRouter(cast(Api, api)).read(SHADOWED))
+
+    assert isinstance(found, Problem)
+    assert found.reason == "MirrorConflict"
+    assert isinstance(read(api), RouteSeen)
+    # Somebody who adds it later does not keep the weights from being right.
+    assert mirrored(api, V3) is None
+    assert [d["weight"] for d in api.predict["route"]] == [90, 10]
+    assert "mirrors" not in api.predict
 
 
 def test_somebody_who_never_stops_writing_is_said(api: FakeApi) -> None:

@@ -164,12 +164,24 @@ class FakeRouter:
         self.table: SegmentTable | None = None
         self.problem: Problem | None = None
         self.marker: str | None = None
+        self.pending: Problem | None = None
+        self.wrong: Problem | None = None
+        self.mirrors: dict[str, float] = {}
 
     async def read(self, experiment: Experiment) -> RouteSeen | Problem:
         await asyncio.sleep(0)
+        if self.wrong:
+            return self.wrong
         segments = tuple(self.table.segments) if self.table else None
-        sticky = self.table is not None
-        return RouteSeen(self.split, self.destinations, segments, sticky, marker=self.marker)
+        return RouteSeen(
+            self.split,
+            self.destinations,
+            segments,
+            self.table is not None,
+            mirrors=dict(self.mirrors),
+            pending=self.pending,
+            marker=self.marker,
+        )
 
     async def apply(self, experiment: Experiment, routing: Routing) -> Problem | None:
         await self.journal.write("route")
@@ -177,14 +189,21 @@ class FakeRouter:
             self.split, self.destinations = routing.split, {"route": list(routing.split)}
             self.marker = routing.marker
             self.table = routing.table
+            for target in routing.retired:
+                self.mirrors.pop(target, None)
+            if routing.mirror:
+                self.mirrors[routing.mirror.target] = routing.mirror.percent
         return self.problem
 
-    async def restore(self, experiment: Experiment, original: Any) -> Problem | None:
+    async def restore(
+        self, experiment: Experiment, original: Any, mirrored: Sequence[str]
+    ) -> Problem | None:
         await self.journal.write("restore")
         if self.problem is None:
             self.split, self.destinations = {"v1": 100.0, "v2": 0.0}, original
             self.marker = None
             self.table = None
+            self.mirrors = {t: p for t, p in self.mirrors.items() if t not in mirrored}
         return self.problem
 
 

@@ -135,6 +135,26 @@ def test_after_prometheus_lost_its_history_nothing_is_invented() -> None:
     assert trials(found) == (3, 2)
 
 
+def test_all_counters_wait_for_a_scrape_that_is_stored_late() -> None:
+    reader = Reader()
+    reader.production.serve(10, 8)
+    reader.count()
+    reader.production.serve(10, 8)
+    late = {
+        labels: samples.pop()
+        for labels, samples in reader.production._samples.items()
+        if dict(labels)["model_version"] == "v2"
+    }
+
+    waiting = reader.count()
+    for labels, sample in late.items():
+        reader.production._samples[labels].append(sample)
+    found = reader.count()
+
+    assert (waiting.until, trials(waiting)) == (waiting.since, (0, 0))
+    assert trials(found) == (10, 8)
+
+
 def test_before_the_start_it_only_looks_whether_there_are_counters() -> None:
     reader = Reader()
     reader.status = ExperimentStatus()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -10,10 +11,10 @@ import pytest
 from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.queue import Key
 from modelexperiment.core.lifecycle import purpose
-from modelexperiment.core.manifest import parse_experiment
+from modelexperiment.core.manifest import Experiment, parse_experiment
 from modelexperiment.core.snapshot import Counted, Problem, Snapshot
 from modelexperiment.core.status import ExperimentStatus
-from modelexperiment.ports import QueryError, UnavailableError
+from modelexperiment.ports import QueryError, Readiness, UnavailableError
 from modelexperiment.settings import Settings
 from tests.controller.fakes import KEY, URL, FakeProduction, FakeRouter, FakeStore, Journal
 from tests.core.builders import ACCURACY, ERRORS, LEAST
@@ -30,13 +31,20 @@ class World:
         self.router = FakeRouter(self.store.journal)
         self.production = FakeProduction()
         self.settings = Settings(prometheus_url=URL)
+        self.readiness: Readiness | None = None
         self.store.create(KEY, {**SPEC, **fields})
 
     def look(self, *, poll: bool = True, status: dict[str, Any] | None = None) -> Snapshot:
         seen = self.store.objects[KEY]
         if status:
             seen["status"] = status
-        gatherer = Gatherer(self.store, self.router, self.production, self.settings)
+        gatherer = Gatherer(
+            self.store,
+            self.router,
+            self.production,
+            self.settings,
+            readiness=self.readiness,
+        )
         found = ExperimentStatus.model_validate(seen.get("status", {}))
         return asyncio.run(gatherer.snapshot(parse_experiment(seen), found, seen, poll=poll))
 
@@ -67,7 +75,7 @@ def test_without_a_poll_only_the_route_is_read() -> None:
 
 
 def test_a_spec_that_is_not_supported_asks_for_nothing() -> None:
-    world = World(shadow={"modelVersion": "v3"})
+    world = World(shadow={"modelVersion": "v3", "comparisons": "compared_total"})
 
     snapshot = world.look()
 
@@ -76,7 +84,9 @@ def test_a_spec_that_is_not_supported_asks_for_nothing() -> None:
 
 
 def test_an_unsupported_edit_of_a_running_experiment_keeps_its_guardrails_on() -> None:
-    snapshot = World(shadow={"modelVersion": "v3"}).look(status=RUNNING)
+    snapshot = World(shadow={"modelVersion": "v3", "comparisons": "compared_total"}).look(
+        status=RUNNING
+    )
 
     assert problem(snapshot.counted).reason == "NotSupported"
     assert len(snapshot.readings) == 2
@@ -267,6 +277,21 @@ def test_only_the_same_route_is_held(fields: dict[str, Any], holds: bool) -> Non
     assert (world.look().holder is not None) is holds
 
 
+@pytest.mark.parametrize(
+    ("name", "rule", "holds"),
+    [("fraud", "predict", True), ("fraud", None, True), ("fraud", "a", False), ("b", None, False)],
+)
+def test_a_rule_of_an_http_route_is_held_as_well(name: str, rule: str | None, holds: bool) -> None:
+    def on(route: str, part: str | None) -> dict[str, Any]:
+        return {"gatewayAPI": {"httpRoute": route, **({"rule": part} if part else {})}}
+
+    world = other(route=on("fraud", "predict"))
+    world.store.objects[KEY]["spec"]["route"] = on(name, rule)
+    world.store.objects[Key("fraud", "other")]["status"] = RUNNING
+
+    assert (world.look().holder is not None) is holds
+
+
 def test_a_running_experiment_holds_its_route_itself() -> None:
     world = other()
     world.store.objects[Key("fraud", "other")]["status"] = RUNNING
@@ -282,3 +307,33 @@ def test_an_ended_experiment_is_not_polled_unless_it_is_to_start_again() -> None
     asked = parse_experiment(world.store.objects[KEY]).spec
     same = {**ended, "memory": {"purpose": purpose(asked)}}
     assert world.look(status=same).counted is None
+
+
+class Endpoints:
+    """A Readiness that answers with this, or fails."""
+
+    def __init__(self, answer: Mapping[str, str] | UnavailableError) -> None:
+        self.answer = answer
+
+    async def not_ready(self, experiment: Experiment) -> Mapping[str, str]:
+        if isinstance(self.answer, UnavailableError):
+            raise self.answer
+        return self.answer
+
+
+def test_versions_that_are_not_ready_are_seen() -> None:
+    world = World()
+    world.readiness = Endpoints({"v2": "no Pod"})
+
+    assert world.look().not_ready == {"v2": "no Pod"}
+
+
+def test_readiness_that_cannot_be_read_stays_as_it_was_and_everything_else_is_read() -> None:
+    world = World()
+    world.readiness = Endpoints(UnavailableError("403 pods is forbidden"))
+
+    snapshot = world.look(status={**RUNNING, "memory": {"notReady": ["v2"]}})
+
+    assert snapshot.not_ready == {"v2": "it was not when it was last seen"}
+    assert snapshot.readiness_error == "403 pods is forbidden"
+    assert len(snapshot.readings) == 2

@@ -382,6 +382,98 @@ def test_a_route_that_is_wrong_waits_for_its_owner(make: MakeCluster) -> None:
     assert condition.reason == "RouteNotFound"
 
 
+WAITS = Problem("NotYetObserved", "the Gateway has not answered yet", bad_input=False)
+REFUSED = Problem("NotAccepted", "the Gateway says no")
+
+
+def routes_ready(cluster: Cluster) -> tuple[str, str]:
+    found = cluster.store.status().condition("RoutesReady")
+    assert found is not None
+    return str(found.status), found.reason
+
+
+@pytest.mark.parametrize("pending", [WAITS, REFUSED])
+def test_nothing_starts_on_a_route_that_is_not_in_force(
+    make: MakeCluster, pending: Problem
+) -> None:
+    cluster = make()
+    cluster.router.pending = pending
+
+    cluster.reconcile()
+
+    assert cluster.journal == ["status"]
+    assert cluster.store.status().phase is Phase.PENDING
+    assert routes_ready(cluster) == ("False", pending.reason)
+    cluster.router.pending = None
+    cluster.start()
+
+
+def test_a_route_is_ready_only_once_it_is_in_force(make: MakeCluster) -> None:
+    cluster = make()
+    cluster.reconcile()
+    cluster.router.pending, cluster.router.problem = WAITS, None
+    cluster.router.split = HALVES
+
+    assert cluster.reconcile() == 1
+    assert routes_ready(cluster) == ("False", "NotYetObserved")
+    assert cluster.store.status().routed_split == {}
+
+    cluster.router.pending = None
+    cluster.reconcile()
+    assert routes_ready(cluster)[0] == "True"
+    assert cluster.store.status().routed_split == HALVES
+    assert cluster.store.told() == ["Started"]
+
+
+def test_a_route_that_is_refused_later_is_told_once_and_the_count_goes_on(
+    make: MakeCluster,
+) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.router.pending = REFUSED
+    cluster.production.serve(10, 10)
+
+    cluster.poll()
+    cluster.poll()
+
+    assert routes_ready(cluster) == ("False", "NotAccepted")
+    assert cluster.store.told() == ["ConfigInvalid"]
+    assert cluster.counted() == {"v1": 10, "v2": 10}
+
+
+def test_a_destination_that_goes_away_later_is_told_once_and_a_rollback_is_routed(
+    make: MakeCluster,
+) -> None:
+    cluster = make()
+    cluster.start()
+    cluster.router.wrong = Problem("DestinationNotFound", "the subset is gone")
+
+    cluster.poll()
+    cluster.poll()
+    assert routes_ready(cluster) == ("False", "DestinationNotFound")
+    assert cluster.store.told() == ["ConfigInvalid"]
+
+    cluster.production.errors["v2"] = 1.0
+    cluster.poll()
+    assert cluster.router.split == CHAMPION
+    assert cluster.store.status().routed_split == CHAMPION
+    assert routes_ready(cluster) == ("False", "DestinationNotFound")
+
+
+def test_a_mirror_ends_with_the_deletion(make: MakeCluster) -> None:
+    cluster = make(shadow={"modelVersion": "v3"})
+    cluster.start()
+    cluster.reconcile()
+    assert cluster.router.mirrors == {"v3": 100}
+    cluster.router.mirrors["theirs"] = 5.0
+
+    cluster.store.delete(KEY)
+    cluster.reconcile()
+
+    assert cluster.router.mirrors == {"theirs": 5.0}
+    assert KEY not in cluster.store.objects
+
+
 def test_somebodys_edit_of_the_weights_is_put_right_between_polls(make: MakeCluster) -> None:
     cluster = make()
     cluster.start()

@@ -30,6 +30,7 @@ def test_without_any_variable_the_documented_defaults_hold() -> None:
         ),
         ("PROMETHEUS_TIMEOUT", "1m30s", "prometheus_timeout", timedelta(seconds=90)),
         ("PROMETHEUS_SETTLE", "500ms", "prometheus_settle", timedelta(seconds=0.5)),
+        ("PROMETHEUS_LATENESS", "1m", "prometheus_lateness", timedelta(minutes=1)),
         ("PROMETHEUS_WORKERS", "16", "prometheus_workers", 16),
         (
             "ALERTS_ALLOWED_URLS",

@@ -9,6 +9,11 @@ import pytest
 from modelexperiment.core.support import unsupported
 from tests.core.builders import ACCURACY, ERRORS, spec
 
+
+def shadow(**fields: Any) -> dict[str, Any]:
+    return {"shadow": {"modelVersion": "v3", **fields}}
+
+
 RATE = {"name": "clicks", "rate": {"events": "clicks_total"}}
 BROKEN = {**ACCURACY, "proportion": {"successes": "rate(a[1m])", "trials": "b"}}
 
@@ -26,6 +31,14 @@ def test_every_kind_of_metric_and_segments_are_supported() -> None:
     assert unsupported(spec(metrics=[ACCURACY, RATE, p95], segments=[device])) is None
 
 
+def test_an_http_route_and_a_shadow_without_a_gate_are_supported() -> None:
+    route = {"gatewayAPI": {"httpRoute": "fraud"}}
+
+    assert unsupported(spec(route=route, **shadow(percent=20))) is None
+    # As the API server hands it over, with the default filled in.
+    assert unsupported(spec(**shadow(maxDivergence=0.05))) is None
+
+
 def test_more_comparisons_than_a_status_can_hold_are_refused() -> None:
     metrics = [ACCURACY, *({**RATE, "name": f"clicks{i}"} for i in range(15))]
     values = [f"value{i}" for i in range(16)]
@@ -41,8 +54,9 @@ def test_more_comparisons_than_a_status_can_hold_are_refused() -> None:
 @pytest.mark.parametrize(
     ("fields", "named"),
     [
-        ({"route": {"gatewayAPI": {"httpRoute": "fraud"}}}, "spec.route.gatewayAPI"),
-        ({"shadow": {"modelVersion": "v3"}}, "spec.shadow"),
+        (shadow(maxDivergence=0.1), "spec.shadow.maxDivergence"),
+        (shadow(comparisons="compared_total"), "spec.shadow.comparisons"),
+        (shadow(disagreements="disagreed_total"), "spec.shadow.disagreements"),
     ],
 )
 def test_what_is_not_supported_is_named(fields: dict[str, Any], named: str) -> None:
@@ -54,11 +68,13 @@ def test_what_is_not_supported_is_named(fields: dict[str, Any], named: str) -> N
 
 
 def test_everything_that_is_not_supported_is_named_at_once() -> None:
-    route = {"gatewayAPI": {"httpRoute": "fraud"}}
-    found = unsupported(spec(shadow={"modelVersion": "v3"}, route=route))
+    both = shadow(comparisons="compared_total", disagreements="disagreed_total")
+    found = unsupported(spec(**both))
 
     assert found is not None
-    assert found.message.startswith("spec.route.gatewayAPI, spec.shadow: not supported")
+    assert found.message.startswith(
+        "spec.shadow.comparisons, spec.shadow.disagreements: not supported"
+    )
 
 
 @pytest.mark.parametrize(

@@ -215,6 +215,17 @@ REFUSED = {
     "users without an assignment": Refused(
         "spec.analysis.unit", "unit User needs assignment", {"analysis": {"unit": "User"}}
     ),
+    "a shadow that serves users": Refused(
+        "spec.shadow.modelVersion",
+        "shadow.modelVersion must not be one of traffic's modelVersions",
+        {"shadow": {"modelVersion": "v2"}},
+    ),
+    "a shadow's three decimals": Refused(
+        "spec.shadow.percent", DECIMALS, {"shadow": {"modelVersion": "v3", "percent": 0.001}}
+    ),
+    "a shadow of nothing": Refused(
+        "spec.shadow.percent", "greater than 0", {"shadow": {"modelVersion": "v3", "percent": 0}}
+    ),
     "header and cookie": Refused(
         "spec.assignment",
         "exactly one of header, cookie must be set",

@@ -12,7 +12,7 @@ from localcluster import Cluster, Gateway
 from localcluster.build import build
 from localcluster.catalog import missing_parts
 from tests.e2e import chart
-from tests.e2e.lab import Lab, OperatorProcess
+from tests.e2e.lab import Lab, OperatorProcess, eventually
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +45,8 @@ def operator(
     """The operator, installed by its chart and running with the chart's rights."""
     chart.install(cluster)
     running = chart.start(cluster, tmp_path_factory.mktemp("operator") / "log")
+    # On a busy machine that takes longer than a test may wait for its first answer.
+    eventually(lambda: "leading as" in running.log, "the operator leads", timeout=120)
     yield running
     running.stop()
 

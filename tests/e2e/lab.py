@@ -104,21 +104,34 @@ class Lab:
         cluster.kubectl("create", "namespace", namespace)
         labels = {"gateway": namespace}
         self.gateway: Gateway = cluster.gateway("edge", namespace, labels)
-        cluster.apply(
-            *model_service(
-                namespace,
-                f"{HOST}.{namespace}.svc.cluster.local",
-                {v: server.port for v, server in self.servers.items()},
-            ),
-            istio_gateway(namespace, "edge", self.gateway),
-            self.virtual_service(),
-        )
+        cluster.apply(*self.routing())
         cluster.scrape(namespace, [server.target for server in self.servers.values()])
-        first = next(iter(self.servers))
+        first = self.backend(next(iter(self.servers)))
         eventually(
             lambda: self.gateway.route_weights("predict") == {first: 100} and self.get()[0] == 200,
             "Envoy routes to the champion",
         )
+
+    def routing(self) -> list[Manifest]:
+        """What leads requests to the model servers."""
+        return [
+            *model_service(
+                self.namespace,
+                f"{HOST}.{self.namespace}.svc.cluster.local",
+                {v: server.port for v, server in self.servers.items()},
+            ),
+            istio_gateway(self.namespace, "edge", self.gateway),
+            self.virtual_service(),
+        ]
+
+    def backend(self, version: str) -> str:
+        """What Envoy calls a version's servers."""
+        return version
+
+    def wait_split(self, **weights: int) -> None:
+        """Wait until Envoy itself splits like this."""
+        expected = {self.backend(version): weight for version, weight in weights.items()}
+        self.gateway.wait_for_weights("predict", expected)
 
     def virtual_service(self) -> Manifest:
         """A VirtualService as its owner wrote it: two http routes, and fields of all sorts."""
@@ -165,7 +178,7 @@ class Lab:
                     {"modelVersion": versions[0], "percent": 90},
                     {"modelVersion": versions[1], "percent": 10},
                 ],
-                "route": {"istio": {"virtualService": HOST, "httpRoute": "predict", "host": HOST}},
+                "route": self.route(),
                 "metrics": [
                     {
                         "name": "accuracy",
@@ -182,6 +195,10 @@ class Lab:
             },
         }
         return manifest
+
+    def route(self) -> Manifest:
+        """The experiment's `spec.route`."""
+        return {"istio": {"virtualService": HOST, "httpRoute": "predict", "host": HOST}}
 
     def error_guardrail(self, **changes: Any) -> Manifest:
         """A guardrail on the share of errors."""
@@ -231,7 +248,7 @@ class Lab:
         items = sorted(json.loads(found)["items"], key=lambda e: e["metadata"]["creationTimestamp"])
         return [(e["reason"], e["message"]) for e in items]
 
-    def wait_phase(self, phase: str, name: str = "fraud-v2", timeout: float = 30.0) -> Manifest:
+    def wait_phase(self, phase: str, name: str = "fraud-v2", timeout: float = 60.0) -> Manifest:
         """Wait for a phase, and give the status."""
         return dict(
             eventually(

@@ -20,8 +20,10 @@ class ModelServer:
 
     A share of the predictions is correct, and a share is answered with 500. `restart` forgets the
     counters, as a new process would. The seconds that it claims to have taken are drawn around
-    `seconds`; it takes none, unless it `waits`. `die` closes the port, and every connection.
-    Requests that the route has stamped with a hash bucket are counted by it as well.
+    `seconds`; it takes `pause` of them, or all where it `waits`. `received` counts all requests,
+    whatever becomes of them. A scrape takes `scrape_seconds`, over values from its beginning.
+    Requests that the route has stamped with a hash bucket are counted by it as well. `die` closes
+    the port, and every connection.
     """
 
     def __init__(self, version: str, correct: float = 0.6, seed: int = 1) -> None:
@@ -31,6 +33,10 @@ class ModelServer:
         self.seconds = 0.1
         self.waits = False
         self.dead = False
+        self.pause = 0.0
+        self._stopped = False
+        self.received = 0
+        self.scrape_seconds = 0.0
         self.served = 0
         self.stamped: Counted[tuple[str | None, str | None]] = Counted()
         self.scrapes = 0
@@ -55,7 +61,7 @@ class ModelServer:
 
     def revive(self) -> None:
         """Listen again, on the same port."""
-        self.dead = False
+        self.dead = self._stopped = False
         self._listen()
 
     @property
@@ -92,7 +98,8 @@ class ModelServer:
             self._registry = registry
 
     def stop(self) -> None:
-        """Close the port."""
+        """Close the port, and every connection as soon as somebody uses it."""
+        self._stopped = True
         self._server.shutdown()
         self._server.server_close()
 
@@ -101,7 +108,10 @@ class ModelServer:
         if self.waits:
             time.sleep(seconds)
         with self._lock:
+            self.received += 1
             self.stamped[stamped, bucket] += 1
+        time.sleep(self.pause)
+        with self._lock:
             self._requests.inc()
             if self._random.random() < self.failing:
                 self._errors.inc()
@@ -136,12 +146,16 @@ class ModelServer:
             disable_nagle_algorithm = True
 
             def do_GET(self) -> None:
+                if model._stopped:
+                    self.close_connection = True
+                    return
                 status, body = 200, b""
                 if model.dead:
                     self.close_connection = True
                     return
                 if self.path == "/metrics":
                     body = model._metrics()
+                    time.sleep(model.scrape_seconds)
                 else:
                     stamps = (self.headers[VERSION], self.headers[BUCKET])
                     status, body = model._predict(*stamps), model.version.encode()

@@ -63,10 +63,16 @@ CASES: dict[str, Case] = {
         "has the subset v9; it has v1, v2",
     ),
     "a feature that is not there yet": (
-        lambda lab: {"shadow": {"modelVersion": "v2"}},
+        lambda lab: {"shadow": {"modelVersion": "v3", "comparisons": "compared_total"}},
         "RoutesReady",
         "NotSupported",
-        "spec.shadow",
+        "spec.shadow.comparisons",
+    ),
+    "a shadow without a destination": (
+        lambda lab: {"shadow": {"modelVersion": "v9"}},
+        "RoutesReady",
+        "DestinationNotFound",
+        "spec.shadow: no DestinationRule",
     ),
     "Prometheus unreachable": (
         lambda lab: {"prometheus": {"url": DEAD_PROMETHEUS}},

@@ -101,3 +101,21 @@ def test_an_outage_of_prometheus_loses_nothing(lab: Lab) -> None:
         lab.cluster.resume("prometheus")
         eventually(lambda: lab.condition("MetricsReady")["status"] == "True", "recovery")
     counted_exactly(lab, before)
+
+
+def test_scrapes_that_are_stored_late_are_counted(lab: Lab) -> None:
+    targets = [server.target for server in lab.servers.values()]
+    lab.cluster.scrape(lab.namespace, targets, interval="2s")
+    before = started(lab)
+    moments = random.Random(2026)
+    with Traffic(lab, 150):
+        # Longer than the second for which samples settle: polls come while one is on its way.
+        lab.servers["v2"].scrape_seconds = 1.6
+        for _ in range(8):
+            time.sleep(moments.uniform(0.5, 2.5))
+            lab.cluster.pause("prometheus")
+            time.sleep(moments.uniform(1.5, 3.0))
+            lab.cluster.resume("prometheus")
+        time.sleep(4)
+        lab.servers["v2"].scrape_seconds = 0.0
+    counted_exactly(lab, before)

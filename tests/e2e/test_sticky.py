@@ -7,6 +7,7 @@ import json
 import socket
 import socketserver
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -180,6 +181,8 @@ def test_three_versions_ramp_roll_back_and_come_back(three: Lab) -> None:
     assert {got.version for got in back.values()} == {"v1"}
     movers(ramped, back)
 
+    # The guardrail looks back five seconds, and would break again at once.
+    time.sleep(7)
     manifest["spec"]["analysis"] = {**manifest["spec"]["analysis"], "maxDuration": "13d"}
     lab.apply(manifest)
     with Traffic(lab, 50):

@@ -118,6 +118,7 @@ def test_defaults_are_the_operators_own(render: Render) -> None:
         ),
         ({"prometheus": {"timeout": "3s"}}, "prometheus_timeout", timedelta(seconds=3)),
         ({"prometheus": {"settle": "1m"}}, "prometheus_settle", timedelta(minutes=1)),
+        ({"prometheus": {"lateness": "2m"}}, "prometheus_lateness", timedelta(minutes=2)),
         ({"prometheus": {"lookback": "1h"}}, "prometheus_lookback", timedelta(hours=1)),
         ({"prometheus": {"workers": 9}}, "prometheus_workers", 9),
         (

@@ -65,9 +65,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [experiments.mlops.dev]
   resources: [modelexperiments/status]
   verbs: [update]
-# The destinations of one http route are patched; VirtualServices are never made nor deleted.
+# The destinations of one http route, or of one rule, are patched; routes are never made nor deleted.
 - apiGroups: [networking.istio.io]
   resources: [virtualservices]
+  verbs: [get, list, watch, patch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
   verbs: [get, list, watch, patch]
 - apiGroups: [networking.istio.io]
   resources: [destinationrules]
@@ -76,13 +79,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [networking.istio.io]
   resources: [envoyfilters]
   verbs: [get, list, watch, create, patch, delete]
-# Where a route stands in the proxies, and whether these follow an EnvoyFilter at all.
-- apiGroups: [networking.istio.io]
+# Where a route stands in the proxies, whether these follow an EnvoyFilter at all, and whether the
+# backends of an HTTPRoute exist.
+- apiGroups: [networking.istio.io, gateway.networking.k8s.io]
   resources: [gateways]
   verbs: [get]
 - apiGroups: [""]
   resources: [services, namespaces]
   verbs: [get]
+# Whether each version has ready endpoints: only then it gets traffic.
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list]
+- apiGroups: [networking.istio.io]
+  resources: [serviceentries]
+  verbs: [list]
 # What is told again raises the count of the Event that is there.
 - apiGroups: [""]
   resources: [events]

@@ -1,8 +1,8 @@
 """Istio: the destinations of one named http route of a VirtualService.
 
-The VirtualService stays its owner's. Only the `route` list of the one http route is written, by a
-JSON patch that first tests that the list is still what was seen; everything else in the object is
-neither read nor written.
+The VirtualService stays its owner's. Of the one http route only `route` is written, and of
+`mirrors` the operator's own, by a JSON patch that first tests that both are still what was seen;
+everything else in the object is neither read nor written.
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from modelexperiment.adapters import mirrors
 from modelexperiment.adapters.envoy_filter import EnvoyFilters, Place, says
+from modelexperiment.adapters.istio_mirrors import mirror_kind, mirrors_blocked
 from modelexperiment.adapters.istio_users import IstioUsers
+from modelexperiment.adapters.json_patch import fields_patch, same_name
 from modelexperiment.adapters.kubernetes import Api, NotFoundError
 from modelexperiment.adapters.segments import destinations_of, segments_of, without_stamps
 from modelexperiment.core.allocation import SegmentTable
 from modelexperiment.core.manifest import Experiment
+from modelexperiment.core.mirroring import mirror_target
 from modelexperiment.core.rollout import Split
 from modelexperiment.core.routing import Routing
 from modelexperiment.core.snapshot import Problem, RouteSeen
@@ -81,15 +85,35 @@ def qualified(host: str, namespace: str) -> str:
 
 def _serves(destination: Mapping[str, Any], spec: ExperimentSpec, namespace: str) -> str | None:
     """The version that a destination of the route serves, if it is one of the experiment's."""
-    target = destination.get("destination", {})
-    route = istio_of(spec)
+    by_subset = {subset: version for version, subset in subsets(spec).items()}
+    subset = _subset_of(destination, istio_of(spec), namespace)
+    return None if subset is None else by_subset.get(subset)
+
+
+def _subset_of(entry: Mapping[str, Any], route: IstioRoute, namespace: str) -> str | None:
+    """The subset that an entry names, where it leads to the experiment's host."""
+    target = entry.get("destination", {})
     if qualified(str(target.get("host", "")), namespace) != qualified(route.host, namespace):
         return None
     port = (target.get("port") or {}).get("number")
     if route.port is not None and port != route.port:
         return None
-    by_subset = {subset: version for version, subset in subsets(spec).items()}
-    return by_subset.get(str(target.get("subset", "")))
+    return str(target.get("subset", ""))
+
+
+def _destination(subset: str, route: IstioRoute) -> Destination:
+    target: dict[str, Any] = {"host": route.host, "subset": subset}
+    if route.port is not None:
+        target["port"] = {"number": route.port}
+    return {"destination": target}
+
+
+def mirrors_of(route: IstioRoute, namespace: str) -> mirrors.Kind:
+    """How the route's mirrors to the experiment's host are written."""
+    return mirror_kind(
+        lambda entry: _subset_of(entry, route, namespace),
+        lambda subset: _destination(subset, route),
+    )
 
 
 def split_of(
@@ -131,10 +155,7 @@ def destinations_for(
         if version in known:
             destination = copy.deepcopy(dict(known[version]))
         else:
-            target: dict[str, Any] = {"host": route.host, "subset": subsets(spec)[version]}
-            if route.port is not None:
-                target["port"] = {"number": route.port}
-            destination = {"destination": target}
+            destination = _destination(subsets(spec)[version], route)
         destination["weight"] = round(percent * scale)
         result.append(destination)
     return result
@@ -156,26 +177,18 @@ def _missing_subset(
     namespace: str, spec: ExperimentSpec, rules: Sequence[Mapping[str, Any]]
 ) -> Problem | None:
     known = {subset["name"] for rule in rules for subset in rule["spec"].get("subsets") or []}
-    for version, subset in subsets(spec).items():
+    wanted = {f"spec.traffic[{version}]": subset for version, subset in subsets(spec).items()}
+    if shadow := mirror_target(spec):
+        wanted["spec.shadow"] = shadow
+    for field, subset in wanted.items():
         if subset not in known:
             return Problem(
                 "DestinationNotFound",
-                f"spec.traffic[{version}]: no DestinationRule for host {istio_of(spec).host} "
+                f"{field}: no DestinationRule for host {istio_of(spec).host} "
                 f"in namespace {namespace} has the subset {subset}; it has "
                 f"{', '.join(sorted(known)) or 'none'}",
             )
     return None
-
-
-def patch_for(
-    index: int, name: str | None, seen: Any, wanted: Sequence[Mapping[str, Any]]
-) -> list[dict[str, Any]]:
-    """The JSON patch that writes one route's destinations, if they are still what was seen."""
-    where = f"/spec/http/{index}"
-    tests = [{"op": "test", "path": f"{where}/route", "value": seen}]
-    if name is not None:
-        tests.insert(0, {"op": "test", "path": f"{where}/name", "value": name})
-    return [*tests, {"op": "replace", "path": f"{where}/route", "value": wanted}]
 
 
 def marker_of(virtual_service: Mapping[str, Any]) -> str | None:
@@ -206,7 +219,17 @@ class _Found:
 
     virtual_service: Mapping[str, Any]
     index: int
-    destinations: list[Destination]
+
+    @property
+    def http(self) -> Mapping[str, Any]:
+        """The http route itself."""
+        found: Mapping[str, Any] = self.virtual_service["spec"]["http"][self.index]
+        return found
+
+    @property
+    def destinations(self) -> list[Destination]:
+        """Its destinations."""
+        return list(self.http["route"])
 
     @property
     def retries(self) -> int:
@@ -240,22 +263,39 @@ class IstioRouter:
         """The route's split, and how users are kept on it."""
         namespace, spec = experiment.namespace, experiment.spec
         rules = await self._rules(experiment)
-        missing = _missing_subset(namespace, spec, rules)
-        if missing:
-            return missing
-        split = split_of(found.destinations, spec, namespace)
-        original = {"route": found.destinations}
+        problem = _missing_subset(namespace, spec, rules)
+        if not problem and spec.shadow:
+            problem = mirrors_blocked(found.http, istio_of(spec))
+        if problem:
+            return problem
+        mirrored = found.http.get("mirrors") or []
+        seen = RouteSeen(
+            split_of(found.destinations, spec, namespace),
+            {"route": found.destinations, **({"mirrors": mirrored} if mirrored else {})},
+            mirrors=mirrors.percents(mirrors_of(istio_of(spec), namespace), mirrored),
+        )
+        return await self._with_users(experiment, seen, found, rules)
+
+    async def _with_users(
+        self,
+        experiment: Experiment,
+        seen: RouteSeen,
+        found: _Found,
+        rules: Sequence[Mapping[str, Any]],
+    ) -> RouteSeen:
+        """What was seen of the route, with what it says of users."""
+        namespace, spec = experiment.namespace, experiment.spec
         there = await self._filters.seen(experiment)
         if spec.assignment is None:
-            return RouteSeen(split, original, sticky=None if there else False)
+            return replace(seen, sticky=None if there else False)
         buckets = spec.assignment.buckets
         segments = segments_of(found.destinations, buckets, lambda d: _serves(d, spec, namespace))
         places = await self._places(experiment, found, rules, there)
         if isinstance(places, Problem):
             sticky = None if there else False
-            return RouteSeen(split, original, segments, sticky, places)
+            return replace(seen, segments=segments, sticky=sticky, unsticky=places)
         right = there and says(there, self._filters.wanted(experiment, places))
-        return RouteSeen(split, original, segments, True if right else None if there else False)
+        return replace(seen, segments=segments, sticky=True if right else None if there else False)
 
     async def _places(
         self,
@@ -297,7 +337,7 @@ class IstioRouter:
                 f"http route {http.get('name', index)} of VirtualService {route.virtual_service} "
                 "redirects or answers directly: it has no destinations to split",
             )
-        return _Found(found, index, list(http["route"]))
+        return _Found(found, index)
 
     async def _rules(self, experiment: Experiment) -> list[dict[str, Any]]:
         """The DestinationRules of the route's host."""
@@ -316,15 +356,24 @@ class IstioRouter:
         its places no filter is left to stand, and the weights are right all the same.
         """
         namespace, spec = experiment.namespace, experiment.spec
-        table = routing.table
+        own, table = istio_of(spec), routing.table
         there = await self._filters.seen(experiment)
 
-        def wanted(seen: list[Destination]) -> list[Destination]:
+        def route(seen: list[Destination]) -> list[Destination]:
             if table is not None:
                 return table_destinations(table, seen, spec, namespace)
             # Stamps are ours to take away only where there was a table before.
             bare = [without_stamps(d) for d in seen] if there else seen
             return destinations_for(routing.split, bare, spec, namespace)
+
+        def wanted(http: Mapping[str, Any]) -> dict[str, Any]:
+            fields: dict[str, Any] = {"route": route(http["route"])}
+            if routing.mirror or routing.retired:
+                kind = mirrors_of(own, namespace)
+                # Both fields together, and istiod drops the route.
+                fit = replace(routing, mirror=None) if mirrors_blocked(http, own) else routing
+                fields["mirrors"] = mirrors.routed(kind, http.get("mirrors"), fit)
+            return fields
 
         problem = await self._write(experiment, wanted, routing.marker)
         if problem:
@@ -348,18 +397,30 @@ class IstioRouter:
             return places
         return await self._filters.put(experiment, places)
 
-    async def restore(self, experiment: Experiment, original: Any) -> Problem | None:
+    async def restore(
+        self, experiment: Experiment, original: Any, mirrored: Sequence[str]
+    ) -> Problem | None:
         """Put the original destinations back; None once they are there, or nothing is.
 
         The filter goes first: the original may have a single destination.
         """
         await self._filters.remove(experiment)
-        return await self._write(experiment, lambda _: list(original["route"]))
+        kind = mirrors_of(istio_of(experiment.spec), experiment.namespace)
+
+        def wanted(http: Mapping[str, Any]) -> dict[str, Any]:
+            fields: dict[str, Any] = {"route": original["route"]}
+            if mirrored:
+                before = original.get("mirrors") or []
+                kept = mirrors.restored(kind, http.get("mirrors"), mirrored, before)
+                fields["mirrors"] = kept
+            return fields
+
+        return await self._write(experiment, wanted)
 
     async def _write(
         self,
         experiment: Experiment,
-        wanted: Callable[[list[Destination]], list[Destination]],
+        wanted: Callable[[Mapping[str, Any]], dict[str, Any]],
         marker: str | None = None,
     ) -> Problem | None:
         route = istio_of(experiment.spec)
@@ -367,11 +428,11 @@ class IstioRouter:
             found = await self._find(experiment)
             if isinstance(found, Problem):
                 return found
-            new = wanted(found.destinations)
-            marking = marker_patch(found.virtual_service, marker)
-            if new == found.destinations and not marking:
+            where = f"/spec/http/{found.index}"
+            patch = fields_patch(where, found.http, wanted(found.http))
+            patch += marker_patch(found.virtual_service, marker)
+            if not patch:
                 return None
-            patch = patch_for(found.index, route.http_route, found.destinations, new) + marking
             try:
                 await self._api.json_patch(
                     GROUP,
@@ -379,7 +440,7 @@ class IstioRouter:
                     experiment.namespace,
                     "virtualservices",
                     route.virtual_service,
-                    patch,
+                    [*same_name(where, route.http_route), *patch],
                 )
             except ConflictError:
                 continue

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -24,6 +24,7 @@ from modelexperiment.ports import ConflictError, Object, UnavailableError
 from modelexperiment.settings import SettingsError
 
 TIMEOUT = 10
+PAGE = 20
 FINALIZER = f"{GROUP}/restore-route"
 _JSON_PATCH = "application/json-patch+json"
 # A JSON patch whose `test` fails is answered with 422, a stale resourceVersion with 409.
@@ -131,6 +132,7 @@ class Api:
     def __init__(self, api_client: client.ApiClient) -> None:
         self._custom = client.CustomObjectsApi(api_client)
         self._core = client.CoreV1Api(api_client)
+        self._discovery = client.DiscoveryV1Api(api_client)
 
     async def get(
         self, group: str, version: str, namespace: str, plural: str, name: str
@@ -221,6 +223,45 @@ class Api:
         """The data of a Secret, base64; NotFoundError where there is none."""
         call = self._core.read_namespaced_secret(name, namespace, _request_timeout=TIMEOUT)
         return dict((await _answer(call)).data or {})
+
+    async def service_backing(self, namespace: str, name: str) -> tuple[str, dict[str, str]]:
+        """Type and selector of a Service; NotFoundError where there is none."""
+        call = self._core.read_namespaced_service(name, namespace, _request_timeout=TIMEOUT)
+        spec = (await _answer(call)).spec
+        return str(spec.type), dict(spec.selector or {})
+
+    async def pods(self, namespace: str, labels: Mapping[str, str]) -> AsyncIterator[bool]:
+        """Whether each Pod with these labels is ready, a page at a time; not those that end."""
+        selector, page = ",".join(f"{k}={v}" for k, v in labels.items()), ""
+        while True:
+            call = self._core.list_namespaced_pod(
+                namespace,
+                label_selector=selector,
+                limit=PAGE,
+                _continue=page,
+                _request_timeout=TIMEOUT,
+            )
+            found = await _answer(call)
+            for pod in found.items:
+                if pod.metadata.deletion_timestamp is None:
+                    conditions = pod.status.conditions or []
+                    yield any(c.type == "Ready" and c.status == "True" for c in conditions)
+            page = found.metadata._continue
+            if not page:
+                return
+
+    async def endpoints(self, namespace: str, service: str) -> Sequence[bool]:
+        """Whether each endpoint of a Service is ready."""
+        selector = f"kubernetes.io/service-name={service}"
+        call = self._discovery.list_namespaced_endpoint_slice(
+            namespace, label_selector=selector, _request_timeout=TIMEOUT
+        )
+        # An endpoint that does not say is ready.
+        return [
+            endpoint.conditions is None or endpoint.conditions.ready is not False
+            for found in (await _answer(call)).items
+            for endpoint in found.endpoints or []
+        ]
 
     async def post_event(self, namespace: str, body: dict[str, Any]) -> None:
         """Create a Kubernetes Event."""

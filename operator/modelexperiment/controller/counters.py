@@ -2,7 +2,8 @@
 
 Samples younger than `prometheus_settle` are left for the next poll: a scrape is stored under the
 time at which it began, so one that is still under way would later stand before `countedUntil` and
-be lost.
+be lost. Where one takes longer than that, the count of all counters waits for it, up to
+`prometheus_lateness`.
 
 Guardrails can't wait for that. What is not settled yet is read for them as well, in steps of a
 poll; it is judged at once, and again when it is settled, and is part of no total before.
@@ -22,6 +23,7 @@ from modelexperiment.core.counting import (
     Series,
     growth,
     next_sample,
+    watermark,
     without_base,
 )
 from modelexperiment.core.manifest import Experiment
@@ -58,24 +60,20 @@ class Span:
     until: float
     start: float
     """When the experiment began."""
+    at: float
+    """The present, up to which samples are read."""
     probe: bool = False
     """Whether this only looks if there are counters at all, before the experiment starts."""
-    ends: tuple[float, ...] = ()
-    """Where the steps after `until` end, that are not settled yet."""
-
-    @property
-    def last(self) -> float:
-        """The end of everything that is read."""
-        return self.ends[-1] if self.ends else self.until
 
 
 @dataclass(frozen=True)
-class Samples:
-    """The raw samples of one counter."""
+class _Seen:
+    """The series of one counter."""
 
     part: Part
     series: Sequence[Series]
     earlier: Mapping[Labels, float]
+    """The last value before them, of those that have no sample before the span."""
 
     def known(self, since: float) -> bool:
         """Whether any series had a sample by then."""
@@ -83,12 +81,12 @@ class Samples:
             s.samples and s.samples[0][0] <= since for s in self.series
         )
 
-    def growth(self, span: Span, since: float, until: float, *, lost: bool) -> Growth:
-        """What it grew by in (since, until]."""
+    def growth(self, span: Span, lost: bool) -> Growth:
+        """What it grew by, by version; ValueError as in `growth`."""
         return growth(
             self.series,
-            since,
-            until,
+            span.since,
+            span.until,
             self.part.labels,
             self.earlier,
             history_lost=lost or span.probe,
@@ -112,7 +110,7 @@ class CounterReader:
         """
         if status.counted_until is None or status.phase.ended:
             window = self.settings.prometheus_lookback.total_seconds()
-            return await self._read(experiment, url, Span(at - window, at, at, probe=True), at)
+            return await self._read(experiment, url, Span(at - window, at, at, at, probe=True))
         since = _seconds(status.counted_until)
         until = max(since, at - self.settings.prometheus_settle.total_seconds())
         start = _seconds(status.start_time) if status.start_time else since
@@ -121,8 +119,8 @@ class CounterReader:
             # Nothing of the washout is counted; the time moves on without it.
             return Counted(_time(since), _time(until), {}, samples=True)
         counted_before = any(e.champion.samples > 0 for e in status.analysis)
-        span = Span(max(since, min(washed, until)), until, start)
-        counted = await self._read(experiment, url, span, at, counted_before=counted_before)
+        span = Span(max(since, min(washed, until)), until, start, at)
+        counted = await self._read(experiment, url, span, counted_before=counted_before)
         if isinstance(counted, Counted) and span.since != since:
             return replace(counted, since=_time(since), samples=True)
         return counted
@@ -137,15 +135,15 @@ class CounterReader:
         guarded = counted_until(status)
         if guarded is None or status.phase.ended:
             window = self.settings.prometheus_lookback.total_seconds()
-            span = Span(at - window, at, at, probe=True)
+            span = Span(at - window, at, at, at, probe=True)
         else:
             since = _seconds(guarded)
             until = max(since, at - self.settings.prometheus_settle.total_seconds())
-            step = experiment.spec.analysis.interval.total_seconds()
             start = _seconds(status.start_time) if status.start_time else since
-            span = Span(since, until, start, ends=_ends(until, at, step))
+            span = Span(since, until, start, at)
         try:
-            samples = await self._samples(experiment, parts, url, span)
+            samples = await self._seen(experiment, parts, url, span)
+            span = self._held_back(span, samples)
             lost = bool(status.memory.guardrail_tests) and _lost(samples, span)
             counted = _steps(experiment, span, samples, lost)
         except (CountingError, QueryError, UnavailableError) as error:
@@ -156,49 +154,55 @@ class CounterReader:
         return Guarded(settled, tuple(counted[1:]))
 
     async def _read(
-        self,
-        experiment: Experiment,
-        url: str,
-        span: Span,
-        at: float,
-        *,
-        counted_before: bool = False,
+        self, experiment: Experiment, url: str, span: Span, *, counted_before: bool = False
     ) -> Counted | Problem:
+        parts = parts_of(experiment.spec)
         try:
-            samples = await self._samples(experiment, parts_of(experiment.spec), url, span)
-            lost = counted_before and _lost(samples, span)
-            grown = [its.growth(span, span.since, span.until, lost=lost) for its in samples]
+            seen = await self._seen(experiment, parts, url, span)
+            span = self._held_back(span, seen)
+            lost = counted_before and _lost(seen, span)
+            grown = [one.growth(span, lost) for one in seen]
         except (CountingError, QueryError, UnavailableError) as error:
             return _problem(error)
-        counted = _counted(experiment, span, [its.part for its in samples], grown, lost)
+        counted = _counted(experiment, span, parts, grown, lost)
         if isinstance(counted, Problem):
             return counted
         return replace(
             counted,
-            next_sample=_expected(experiment, samples, at),
-            instances=_instances(samples, span),
+            next_sample=_expected(experiment, seen, span.at),
+            instances=_instances(seen, span),
         )
 
-    async def _samples(
+    async def _seen(
         self, experiment: Experiment, parts: Sequence[Part], url: str, span: Span
-    ) -> list[Samples]:
-        return list(
-            await asyncio.gather(*(self._part(experiment, part, url, span) for part in parts))
-        )
-
-    async def _part(self, experiment: Experiment, part: Part, url: str, span: Span) -> Samples:
-        """The samples of one counter's series."""
+    ) -> list[_Seen]:
         versions = experiment.spec.versions
-        window = span.last - span.since
+        fetches = (self._fetch(part, versions, url, span) for part in parts)
+        return list(await asyncio.gather(*fetches))
+
+    async def _fetch(self, part: Part, versions: list[str], url: str, span: Span) -> _Seen:
+        """All samples of one counter, from before the span to the present."""
+        window = span.at - span.since
         if not span.probe:
             window += self.settings.prometheus_lookback.total_seconds()
-        series = await self.source.samples(url, part.query(versions, window), span.last)
-        earlier: Mapping[Labels, float] = {}
+        series = await self.source.samples(url, part.query(versions, window), span.at)
+        earlier = {}
         if not span.probe and without_base(series, span.since):
             silence = span.since - span.start + SILENCE.total_seconds()
             last = f"last_over_time({part.query(versions, silence)})"
             earlier = await self.source.last_values(url, last, span.since)
-        return Samples(part, series, earlier)
+        return _Seen(part, series, earlier)
+
+    def _held_back(self, span: Span, seen: Sequence[_Seen]) -> Span:
+        """The span without its end, where samples of it may still be missing.
+
+        All counters share `countedUntil`, so one that is behind holds all of them back.
+        """
+        if span.probe:
+            return span
+        series = [one for counter in seen for one in counter.series]
+        lateness = self.settings.prometheus_lateness.total_seconds()
+        return replace(span, until=watermark(series, span.since, span.until, lateness))
 
 
 def _problem(error: Exception) -> Problem:
@@ -209,7 +213,7 @@ def _problem(error: Exception) -> Problem:
     return Problem("PrometheusUnreachable", str(error), bad_input=False)
 
 
-def _lost(samples: Sequence[Samples], span: Span) -> bool:
+def _lost(samples: Sequence[_Seen], span: Span) -> bool:
     """Whether Prometheus has lost what it had before: series are there, but none from then."""
     there = any(its.series for its in samples)
     return there and not any(its.known(span.since) for its in samples)
@@ -223,13 +227,15 @@ def _ends(until: float, at: float, step: float) -> tuple[float, ...]:
 
 
 def _steps(
-    experiment: Experiment, span: Span, samples: Sequence[Samples], lost: bool
+    experiment: Experiment, span: Span, samples: Sequence[_Seen], lost: bool
 ) -> list[Counted] | Problem:
-    """What is settled, and each step after it."""
+    """What is settled, and each step after it up to the present."""
     parts, found, since = [its.part for its in samples], [], span.since
-    for until in (span.until, *span.ends):
-        grown = [its.growth(span, since, until, lost=lost) for its in samples]
+    length = experiment.spec.analysis.interval.total_seconds()
+    ends = () if span.probe else _ends(span.until, span.at, length)
+    for until in (span.until, *ends):
         step = replace(span, since=since, until=until)
+        grown = [its.growth(step, lost) for its in samples]
         counted = _counted(experiment, step, parts, grown, lost)
         if isinstance(counted, Problem):
             return counted
@@ -238,7 +244,7 @@ def _steps(
     return found
 
 
-def _instances(samples: Sequence[Samples], span: Span) -> dict[str, tuple[int, int]]:
+def _instances(samples: Sequence[_Seen], span: Span) -> dict[str, tuple[int, int]]:
     """By version, how many scraped instances have fallen silent, and how many there were."""
     every: dict[str, set[str]] = {}
     alive: dict[str, set[str]] = {}
@@ -249,13 +255,13 @@ def _instances(samples: Sequence[Samples], span: Span) -> dict[str, tuple[int, i
                 continue
             version, instance = one.label(its.part.version_label), one.label("instance")
             every.setdefault(version, set()).add(instance)
-            if span.until - times[-1] <= SILENT * (times[1] - times[0]):
+            if span.at - times[-1] <= SILENT * (times[1] - times[0]):
                 alive.setdefault(version, set()).add(instance)
     return {v: (len(known - alive.get(v, set())), len(known)) for v, known in every.items()}
 
 
 def _expected(
-    experiment: Experiment, samples: Sequence[Samples], at: float
+    experiment: Experiment, samples: Sequence[_Seen], at: float
 ) -> tuple[float, float] | None:
     """When a challenger's next sample is due: a breach shows in its counters first."""
     champion = experiment.spec.champion_version

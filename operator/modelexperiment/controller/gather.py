@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -22,7 +23,7 @@ from modelexperiment.core.snapshot import (
     RouteSeen,
     Snapshot,
 )
-from modelexperiment.core.spec import Guardrail, IstioRoute
+from modelexperiment.core.spec import Guardrail, Route
 from modelexperiment.core.status import ExperimentStatus
 from modelexperiment.core.support import unsupported
 from modelexperiment.ports import (
@@ -31,6 +32,7 @@ from modelexperiment.ports import (
     Object,
     Prober,
     QueryError,
+    Readiness,
     TrafficRouter,
     UnavailableError,
 )
@@ -57,6 +59,7 @@ class Gatherer:
     source: MetricSource
     settings: Settings
     prober: Prober | None = None
+    readiness: Readiness | None = None
 
     @property
     def counters(self) -> CounterReader:
@@ -78,6 +81,7 @@ class Gatherer:
             # Nothing can be read for a spec that is not understood whole.
             return Snapshot(now=now, generation=generation, route=refused, unsupported=refused)
         route = await self.router.read(experiment)
+        not_ready, readiness_error = await self._not_ready(experiment, status)
         holder = None
         if not status.phase.started:
             holder = await self._holder(experiment, seen)
@@ -100,7 +104,24 @@ class Gatherer:
             guarded=polled.guarded,
             prometheus=polled.url,
             proof=proven,
+            not_ready=not_ready,
+            readiness_error=readiness_error,
         )
+
+    async def _not_ready(
+        self, experiment: Experiment, status: ExperimentStatus
+    ) -> tuple[Mapping[str, str], str]:
+        """Why versions are not ready; and what kept it from being read, so that it stays as it was.
+
+        Guardrails must go on without it.
+        """
+        if self.readiness is None:
+            return {}, ""
+        try:
+            return await self.readiness.not_ready(experiment), ""
+        except UnavailableError as error:
+            last = dict.fromkeys(status.memory.not_ready, "it was not when it was last seen")
+            return last, str(error)
 
     async def _prove(
         self, experiment: Experiment, status: ExperimentStatus, route: RouteSeen | Problem
@@ -217,20 +238,22 @@ def _unreadable(experiment: Experiment, problem: Problem) -> tuple[Reading, ...]
     )
 
 
-def _route_key(istio: IstioRoute | None) -> tuple[str, str | None] | None:
-    return (istio.virtual_service, istio.http_route) if istio else None
+def _route_key(route: Route) -> tuple[str, str, str | None]:
+    """Kind and name of the object, and the name of the one route or rule in it."""
+    if route.istio:
+        return "VirtualService", route.istio.virtual_service, route.istio.http_route
+    assert route.gateway_api is not None
+    return "HTTPRoute", route.gateway_api.http_route, route.gateway_api.rule
 
 
 def _same_route(other: Object, experiment: Experiment) -> bool:
     try:
-        theirs = _route_key(parse_experiment(other).spec.route.istio)
+        *theirs, their_part = _route_key(parse_experiment(other).spec.route)
     except ManifestError:
         return False
-    ours = _route_key(experiment.spec.route.istio)
-    if theirs is None or ours is None or theirs[0] != ours[0]:
-        return False
+    *ours, part = _route_key(experiment.spec.route)
     # Without a name it is the only route that there is.
-    return theirs[1] == ours[1] or None in (theirs[1], ours[1])
+    return theirs == ours and (their_part == part or None in (their_part, part))
 
 
 def _comes_first(other: Object, seen: Object) -> bool:

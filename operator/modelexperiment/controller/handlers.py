@@ -2,42 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import kopf
 
-from modelexperiment.adapters import envoy_filter
-from modelexperiment.adapters.istio import GROUP as ISTIO_GROUP
-from modelexperiment.adapters.istio import VERSION as ISTIO_VERSION
+from modelexperiment.adapters import envoy_filter, gateway_api, istio
 from modelexperiment.controller.queue import DueQueue, Key
+from modelexperiment.controller.watched import HTTP_ROUTE, VIRTUAL_SERVICE, Route, Watched
 from modelexperiment.controller.watches import Watches
 from modelexperiment.core.crd import GROUP, PLURAL, VERSION
-
-_log = logging.getLogger(__name__)
-
-
-@dataclass
-class Watched:
-    """Which experiments ask for which VirtualService, so that its edits find them."""
-
-    routes: dict[Key, Key] = field(default_factory=dict)
-
-    def put(self, experiment: Key, spec: Mapping[str, Any]) -> None:
-        """Remember an experiment's VirtualService."""
-        name = ((spec.get("route") or {}).get("istio") or {}).get("virtualService")
-        if name:
-            self.routes[experiment] = Key(experiment.namespace, str(name))
-
-    def drop(self, experiment: Key) -> None:
-        """Forget an experiment."""
-        self.routes.pop(experiment, None)
-
-    def of(self, virtual_service: Key) -> list[Key]:
-        """The experiments that ask for a VirtualService."""
-        return [key for key, route in self.routes.items() if route == virtual_service]
 
 
 def build_registry(
@@ -61,14 +35,19 @@ def build_registry(
             watched.put(key, body.get("spec") or {})
         queue.add(key)
 
-    @kopf.on.event(ISTIO_GROUP, ISTIO_VERSION, "virtualservices", registry=registry)
-    async def route_seen(body: Mapping[str, Any], **_: Any) -> None:
-        route = Key(body["metadata"]["namespace"], body["metadata"]["name"])
-        for key in watched.of(route):
+    # A kind that is not installed is not watched; kopf only warns of it.
+    @kopf.on.event(istio.GROUP, istio.VERSION, "virtualservices", registry=registry)
+    async def virtual_service_seen(body: Mapping[str, Any], **_: Any) -> None:
+        for key in watched.of(_route(VIRTUAL_SERVICE, body)):
+            queue.add(key)
+
+    @kopf.on.event(gateway_api.GROUP, gateway_api.VERSION, gateway_api.PLURAL, registry=registry)
+    async def http_route_seen(event: Mapping[str, Any], body: Mapping[str, Any], **_: Any) -> None:
+        for key in watched.woken_by(_route(HTTP_ROUTE, body), event["type"], body):
             queue.add(key)
 
     @kopf.on.event(
-        ISTIO_GROUP,
+        envoy_filter.GROUP,
         envoy_filter.VERSION,
         envoy_filter.PLURAL,
         labels={envoy_filter.MANAGED_BY: envoy_filter.MANAGER},
@@ -81,6 +60,10 @@ def build_registry(
             queue.add(Key(namespace, name))
 
     return registry
+
+
+def _route(kind: str, body: Mapping[str, Any]) -> Route:
+    return Route(kind, body["metadata"]["namespace"], body["metadata"]["name"])
 
 
 def build_settings(*, clusterwide: bool) -> kopf.OperatorSettings:

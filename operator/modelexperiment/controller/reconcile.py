@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -195,6 +195,8 @@ class Reconciler:
             return plan, False
         route = snapshot.route
         if isinstance(route, RouteSeen) and in_place(route, plan.routing):
+            if route.pending:
+                return planning.not_routed(plan, route.pending, snapshot), _again(route.pending)
             return self._routed(plan, snapshot, pace), False
         try:
             problem = await self.router.apply(experiment, plan.routing)
@@ -202,8 +204,12 @@ class Reconciler:
             problem = Problem("WriteFailed", f"{error}; it is tried again", bad_input=False)
         self.telemetry.route_written(problem is None)
         if problem:
-            return planning.not_routed(plan, problem, snapshot), not problem.bad_input
-        return self._routed(plan, snapshot, pace), False
+            return planning.not_routed(plan, problem, snapshot), _again(problem)
+        plan = self._routed(plan, snapshot, pace)
+        if isinstance(route, Problem):
+            # The weights are right, and something else is wrong, such as a destination.
+            plan = planning.not_routed(plan, route, snapshot)
+        return plan, False
 
     def _routed(self, plan: planning.Plan, snapshot: Snapshot, pace: _Pace) -> planning.Plan:
         """Say that the route is as it should be, and how long a rollback took until then."""
@@ -237,9 +243,10 @@ class Reconciler:
     async def _release(self, seen: Object) -> None:
         """Restore the original route and let the object go; a route that is gone stays gone."""
         # Not the whole status: one that can't be read must not keep the object for ever.
-        original = ((seen.get("status") or {}).get("memory") or {}).get("originalRoute")
+        memory = (seen.get("status") or {}).get("memory") or {}
+        original = memory.get("originalRoute")
         if original is not None:
-            problem = await self._restore(seen, original)
+            problem = await self._restore(seen, original, memory.get("mirrored") or [])
             if problem and not problem.bad_input:
                 raise UnavailableError(problem.message)
             said = f"nothing to restore: {problem.message}" if problem else "as it was before"
@@ -259,12 +266,19 @@ class Reconciler:
         to = alerting.receivers(experiment.spec)
         self.courier.part(Key(experiment.namespace, experiment.name), to, left)
 
-    async def _restore(self, seen: Object, original: Any) -> Problem | None:
+    async def _restore(
+        self, seen: Object, original: Any, mirrored: Sequence[str]
+    ) -> Problem | None:
         try:
             experiment = parse_experiment(seen)
         except ManifestError as error:
             return Problem("SpecUnreadable", f"the spec can't be read: {error}")
-        return await self.router.restore(experiment, original)
+        return await self.router.restore(experiment, original, mirrored)
+
+
+def _again(problem: Problem) -> bool:
+    """Whether to try again soon: what somebody must correct first can wait for the next poll."""
+    return not problem.bad_input
 
 
 def until_poll(interval: float, snapshot: Snapshot) -> float:

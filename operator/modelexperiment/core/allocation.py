@@ -111,6 +111,18 @@ class SegmentTable:
         """The table that routes everybody to one version, as a rollback does; to be forgotten."""
         return SegmentTable((Share(model_version, SLOTS),), self.champion, self.buckets)
 
+    def without(self, model_version: str) -> SegmentTable:
+        """The table with one version's slots given to the champion; to be forgotten as well."""
+        layout: list[Share] = []
+        for share in self.layout:
+            gone = share.model_version == model_version
+            owner = self.champion if gone else share.model_version
+            if layout and layout[-1].model_version == owner:
+                layout[-1] = Share(owner, layout[-1].slots + share.slots)
+            else:
+                layout.append(Share(owner, share.slots))
+        return SegmentTable(tuple(layout), self.champion, self.buckets)
+
     def versions_of(self, slots: NDArray[np.int64]) -> NDArray[np.str_]:
         """The modelVersion of each slot; same shape."""
         found: NDArray[np.str_] = _owners(self.layout)[slots % SLOTS]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,12 @@ Labels = tuple[tuple[str, str], ...]
 # A counter falls when its process restarts. One that falls this often within one window of
 # samples is not a counter.
 NOT_A_COUNTER = 3
+
+
+# A series' usual gap between scrapes is that of its last few; Prometheus' own default where it has
+# a single sample.
+RECENT = 6
+DEFAULT_GAP = 60.0
 
 
 class CountingError(ValueError):
@@ -66,6 +73,30 @@ class Growth:
 def without_base(series: Iterable[Series], since: float) -> list[Series]:
     """Give the series that have samples after `since` but none at or before it."""
     return [s for s in series if s.samples and s.samples[0][0] > since]
+
+
+def watermark(series: Iterable[Series], since: float, until: float, lateness: float) -> float:
+    """Give the time in [since, until] up to which no sample can be missing any more.
+
+    A scrape is stored when it ends, under the time at which it began. So one that takes long, or
+    that a busy or paused Prometheus stores late, appears at a time that has been counted already:
+    it would be the next span's base, and its growth lost. But a target's scrapes are stored in
+    order: none before a series' last sample is missing, and one after it may be. The series that
+    is furthest behind holds the count back, until its next sample is more than `lateness` seconds
+    overdue: by then its target is taken to be gone. `series` holds samples from before `since` to
+    the present, which is later than `until`.
+    """
+    held = until
+    for one in series:
+        times = [time for time, _ in one.samples[-RECENT:]]
+        if times and until <= times[-1] + _usual_gap(times) + lateness:
+            held = min(held, times[-1])
+    return max(since, held)
+
+
+def _usual_gap(times: Sequence[float]) -> float:
+    gaps = [after - before for before, after in itertools.pairwise(times)]
+    return statistics.median_high(gaps) if gaps else DEFAULT_GAP
 
 
 def next_sample(series: Iterable[Series], at: float) -> tuple[float, float] | None:

@@ -25,6 +25,8 @@ class Reason(StrEnum):
     ROUTE_RESTORED = "RouteRestored"
     ROUTE_CORRECTED = "RouteCorrected"
     ALERT_NOT_DELIVERED = "AlertNotDelivered"
+    ARM_NOT_READY = "ArmNotReady"
+    ARM_READY = "ArmReady"
 
 
 _WARNINGS = {
@@ -35,6 +37,7 @@ _WARNINGS = {
     Reason.COUNTER_RESET,
     Reason.ROUTE_CORRECTED,
     Reason.ALERT_NOT_DELIVERED,
+    Reason.ARM_NOT_READY,
 }
 
 

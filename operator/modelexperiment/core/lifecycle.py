@@ -6,7 +6,15 @@ import hashlib
 import json
 from typing import Any
 
-from modelexperiment.core import analysis, decision, placement, promotion, ramp, rollout
+from modelexperiment.core import (
+    analysis,
+    decision,
+    placement,
+    promotion,
+    ramp,
+    readiness,
+    rollout,
+)
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
 from modelexperiment.core.fields import format_duration
@@ -31,6 +39,8 @@ def blocker(spec: ExperimentSpec, snapshot: Snapshot) -> Problem | None:
         return snapshot.unsupported
     if isinstance(snapshot.route, Problem):
         return snapshot.route
+    if snapshot.route.pending:
+        return snapshot.route.pending
     if snapshot.route.unsticky and spec.assignment:
         return snapshot.route.unsticky
     if snapshot.holder:
@@ -38,7 +48,7 @@ def blocker(spec: ExperimentSpec, snapshot: Snapshot) -> Problem | None:
             "RouteHeld",
             f"the route is held by the experiment {snapshot.holder}: delete that one first",
         )
-    return metrics_blocker(spec, snapshot)
+    return readiness.blocker(spec, snapshot.not_ready) or metrics_blocker(spec, snapshot)
 
 
 def metrics_blocker(spec: ExperimentSpec, snapshot: Snapshot) -> Problem | None:
@@ -92,6 +102,7 @@ def _begin(draft: Draft, counted: Counted) -> None:
     spec = draft.spec
     memory = Memory(
         original_route=draft.status.memory.original_route,
+        mirrored=draft.status.memory.mirrored,
         fingerprints={m.name: analysis.fingerprint(spec, m) for m in spec.metrics},
         split=_arms(spec.split),
         split_since=counted.until,
@@ -141,13 +152,15 @@ def take_edits(draft: Draft) -> None:
     if status.phase.ended:
         _start_again(draft)
         return
-    if not rollout.same_split(_split_of(status.memory.split), spec.split):
+    # What an arm that is not ready leaves to the champion changes the shares as an edit does.
+    split = readiness.routable(spec, spec.split, draft.snapshot.not_ready)
+    if not rollout.same_split(_split_of(status.memory.split), split):
         before = rollout.format_split(_split_of(status.memory.split))
         draft.tell(
             Reason.SPLIT_CHANGED,
-            f"{before} became {rollout.format_split(spec.split)}: a new phase of the count",
+            f"{before} became {rollout.format_split(split)}: a new phase of the count",
         )
-        draft.remember(split=_arms(spec.split), split_since=draft.snapshot.now)
+        draft.remember(split=_arms(split), split_since=draft.snapshot.now)
     placement.take_redraw(draft)
     _start_changed_metrics_anew(draft)
 

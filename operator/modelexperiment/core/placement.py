@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from modelexperiment.core.allocation import SegmentTable
+from modelexperiment.core.allocation import SegmentTable, moved
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
 from modelexperiment.core.manifest import Experiment
@@ -16,6 +16,9 @@ from modelexperiment.core.rollout import Split
 from modelexperiment.core.routing import Routing
 from modelexperiment.core.snapshot import Proof
 from modelexperiment.core.users import UserTable
+
+MOST_REFS = 16
+"""The backendRefs that an HTTPRoute's rule takes."""
 
 
 def place(draft: Draft, split: Split | None) -> Routing | None:
@@ -31,12 +34,36 @@ def place(draft: Draft, split: Split | None) -> Routing | None:
     if draft.status.phase.ended:
         # No move: the table stays as it was, for a restart to find.
         whole = max(split, key=lambda version: split[version])
-        routing = Routing(split, table.everything_to(whole))
+        routing = Routing(split, _written(draft, table.everything_to(whole)))
     else:
-        table = table.moved_to(split)
-        routing = Routing(split, table)
+        table = _moved(draft, table, split)
+        routing = Routing(split, _written(draft, table))
     draft.update(assignment=UserTable.of(draft.experiment, table))
     return routing
+
+
+def _moved(draft: Draft, table: SegmentTable, split: Split) -> SegmentTable:
+    """The table of another split; where an HTTPRoute has no room for it, one that is laid anew."""
+    least = table.moved_to(split)
+    if draft.spec.route.gateway_api is None:
+        return least
+    # Versions without any slots are listed as well.
+    room = MOST_REFS - sum(percent == 0 for percent in split.values())
+    after = table.moved_to(split, at_most=room)
+    if after != least:
+        moves, needed = (sum(moved(table, other).values()) for other in (after, least))
+        draft.tell(
+            Reason.SPLIT_CHANGED,
+            f"the users' table was laid anew, since an HTTPRoute takes {MOST_REFS} backendRefs "
+            f"and it would need {len(least.layout)}: {moves:g} % of the users move, "
+            f"instead of {needed:g} %",
+        )
+    return after
+
+
+def _written(draft: Draft, table: SegmentTable) -> SegmentTable:
+    """The table as the route can say it: an HTTPRoute has no room for hash buckets."""
+    return replace(table, buckets=0) if draft.spec.route.gateway_api else table
 
 
 def _leave_or_return(draft: Draft) -> None:

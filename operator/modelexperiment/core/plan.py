@@ -13,7 +13,9 @@ from modelexperiment.core import (
     counts,
     guardrails,
     lifecycle,
+    mirroring,
     placement,
+    readiness,
     reporting,
     rollback,
     safety,
@@ -35,6 +37,8 @@ class Plan:
     routing: Routing | None
     """What the route must say; None: hands off the route."""
     events: tuple[Event, ...] = ()
+    unready: Problem | None = None
+    """Versions that have a share and no ready endpoints."""
 
     @property
     def split(self) -> Split | None:
@@ -54,11 +58,22 @@ def decide(experiment: Experiment, before: ExperimentStatus, snapshot: Snapshot)
     placement.take_proof(draft)
     reporting.report(draft)
     split = wanted_split(experiment.spec, draft.status)
-    _tell_correction(draft, split)
+    unready = readiness.take_changes(draft, split)
     routing = placement.place(draft, split)
+    routing = readiness.only_ready(experiment.spec, routing, snapshot.not_ready)
+    _tell_correction(draft, routing.split if routing else None)
     if routing is not None:
-        routing = replace(routing, marker=rollback.marker(draft))
-    return Plan(draft.status, routing, tuple(draft.events))
+        routing = replace(_mirrored(draft, routing), marker=rollback.marker(draft))
+    return Plan(draft.status, routing, tuple(draft.events), unready)
+
+
+def _mirrored(draft: Draft, routing: Routing) -> Routing:
+    """With the mirror, once its target stands in the status that was read."""
+    wanted = mirroring.wanted_mirror(draft.spec, draft.status)
+    draft.remember(mirrored=mirroring.remembered(draft.status, wanted))
+    known = wanted and wanted.target in draft.before.memory.mirrored
+    mirror = wanted if known else None
+    return replace(routing, mirror=mirror, retired=mirroring.retired(draft.status, wanted))
 
 
 def _step(draft: Draft) -> None:
@@ -77,8 +92,9 @@ def _step(draft: Draft) -> None:
 def _judge_guardrails(draft: Draft) -> None:
     spec, snapshot = draft.spec, draft.snapshot
     split = wanted_split(spec, draft.status) or {}
+    split = readiness.routable(spec, split, snapshot.not_ready) if split else split
     judged = guardrails.judge_all(spec, snapshot, draft.status.guardrails, split)
-    tested, draft.fed = safety.judge(draft)
+    tested, draft.fed = safety.judge(draft, split)
     order = [guardrail.name for guardrail in spec.guardrails]
     judged = sorted([*judged, *tested], key=lambda g: order.index(g.name))
     draft.update(guardrails=judged)
@@ -116,6 +132,8 @@ def routed(plan: Plan, snapshot: Snapshot) -> Plan:
     """The plan after its split was written to the route."""
     arms = [RoutedArm(model_version=v, percent=p) for v, p in (plan.split or {}).items()]
     found = reporting.routed_condition(plan.status, plan.routing, snapshot)
+    if plan.unready or snapshot.readiness_error:
+        found = reporting.with_readiness(found, plan.unready, snapshot)
     return replace(plan, status=reporting.route_written(plan.status, arms, found))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from modelexperiment.core import conditions, lifecycle, promotion
+from modelexperiment.core import conditions, lifecycle, promotion, readiness
 from modelexperiment.core.analysis import lacking
 from modelexperiment.core.causes import Causes
 from modelexperiment.core.conditions import ConditionType, condition
@@ -77,9 +77,14 @@ def _route_problem(draft: Draft) -> Problem | None:
         return snapshot.unsupported
     if isinstance(snapshot.route, Problem):
         return snapshot.route
-    if not draft.status.phase.started and (snapshot.holder or snapshot.route.unsticky):
+    route, started = snapshot.route, draft.status.phase.started
+    if route.pending and (not started or route.pending.bad_input):
+        return route.pending
+    if started:
+        return None
+    if snapshot.holder or route.unsticky:
         return lifecycle.blocker(draft.spec, snapshot)
-    return None
+    return readiness.blocker(draft.spec, snapshot.not_ready)
 
 
 def _metrics(draft: Draft) -> Condition | None:
@@ -204,7 +209,9 @@ def _tell_problems(draft: Draft) -> None:
         same = old and old.reason == c.reason and old.status is c.status
         watched = c.type in (ConditionType.ROUTES_READY, ConditionType.METRICS_READY)
         if watched and c.status is ConditionStatus.FALSE and not same:
-            draft.tell(Reason.CONFIG_INVALID, f"{c.type}: {c.message}")
+            waits = c.reason == readiness.NOT_READY
+            reason = Reason.ARM_NOT_READY if waits else Reason.CONFIG_INVALID
+            draft.tell(reason, f"{c.type}: {c.message}")
 
 
 def routed_condition(
@@ -213,6 +220,9 @@ def routed_condition(
     """What the route does once it says what it should: per request, or by user and how surely."""
     type_, now, seen = ConditionType.ROUTES_READY, snapshot.now, snapshot.route
     split = f"routed: {format_split(routing.split if routing else {})}"
+    if routing and routing.mirror:
+        mirror = routing.mirror
+        split += f"; {mirror.model_version} gets copies of {mirror.percent:g} % of the requests"
     users = status.assignment
     if routing is None or routing.table is None or users is None:
         return condition(type_, True, "PerRequest", split, now)
@@ -237,6 +247,15 @@ def routed_condition(
         f"({found.wrong[0]}): {NOT_AS_PREDICTED}"
     )
     return condition(type_, None, "NotAsPredicted", message, now)
+
+
+def with_readiness(found: Condition, unready: Problem | None, snapshot: Snapshot) -> Condition:
+    """RoutesReady of a route that says what it should, while not every version is ready."""
+    if unready:
+        routed = f"{unready.message} ({found.message})"
+        return condition(ConditionType.ROUTES_READY, False, unready.reason, routed, snapshot.now)
+    unknown = f"{found.message}; which versions are ready can't be read: {snapshot.readiness_error}"
+    return found.model_copy(update={"message": unknown})
 
 
 def route_written(

@@ -8,6 +8,8 @@ from modelexperiment.core.allocation import SegmentTable
 from modelexperiment.core.rollout import Split, same_split
 from modelexperiment.core.snapshot import RouteSeen
 
+SAME_PERCENT = 0.005
+
 
 @dataclass(frozen=True)
 class Mirror:
@@ -15,7 +17,9 @@ class Mirror:
 
     model_version: str
     percent: float
-    """The share of the champion's requests that is copied, in percent."""
+    """The share of the route's requests that is copied, in percent."""
+    target: str
+    """The subset (Istio) or the backend (Gateway API) that serves it."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class Routing:
     table: SegmentTable | None = None
     """Which users get which version, of the same split; None: every request is drawn at random."""
     mirror: Mirror | None = None
+    retired: tuple[str, ...] = ()
+    """Where the operator mirrored to once, and must not any more."""
     marker: str | None = None
     """Of a rollback, why: it stands in the route's object from the same write on, so that whoever
     finds the route without a status that tells of it can finish the rollback."""
@@ -35,6 +41,11 @@ class Routing:
 def in_place(seen: RouteSeen, wanted: Routing) -> bool:
     """Whether the route already says what it should."""
     if seen.split is None or not same_split(dict(seen.split), wanted.split):
+        return False
+    mirror = wanted.mirror
+    if mirror and abs(seen.mirrors.get(mirror.target, 0.0) - mirror.percent) >= SAME_PERCENT:
+        return False
+    if any(target in seen.mirrors for target in wanted.retired):
         return False
     if wanted.table is None:
         return seen.sticky is False

@@ -12,7 +12,7 @@ from modelexperiment.core.draft import Draft
 from modelexperiment.core.fields import format_duration
 from modelexperiment.core.guardrails import amended, rounded
 from modelexperiment.core.measures import shown_query
-from modelexperiment.core.rollout import wanted_split
+from modelexperiment.core.rollout import Split
 from modelexperiment.core.snapshot import Counted, Guarded, Problem
 from modelexperiment.core.spec import ExperimentSpec, Guardrail, NoData, Unit
 from modelexperiment.core.statistical import (
@@ -54,13 +54,12 @@ class Answer:
     """Whether data comes in, even if it is not enough yet."""
 
 
-def judge(draft: Draft) -> tuple[list[GuardrailStatus], set[Name]]:
-    """Judge every statistical guardrail of every challenger that serves.
+def judge(draft: Draft, split: Split) -> tuple[list[GuardrailStatus], set[Name]]:
+    """Judge every statistical guardrail of every challenger that serves, by what is routed.
 
     Gives their status, and which of them have data. What was not read keeps its status.
     """
     before = {(g.name, g.model_version): g for g in draft.status.guardrails}
-    split = wanted_split(draft.spec, draft.status) or {}
     names = [
         (guardrail, version)
         for guardrail in statistical(draft.spec)

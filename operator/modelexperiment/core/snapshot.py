@@ -44,6 +44,10 @@ class RouteSeen:
     it is not told anything, None where it is told something else."""
     unsticky: Problem | None = None
     """What keeps users from staying on their version whatever the route says."""
+    mirrors: Mapping[str, float] = field(default_factory=dict)
+    """Percent of the requests that is copied, by subset or backend; a target's mirrors summed."""
+    pending: Problem | None = None
+    """Why what it says is not in force, where whoever serves it says so."""
     retries: int | None = None
     """How often it sends a failed request again; None: not known."""
     marker: str | None = None
@@ -151,6 +155,11 @@ class Snapshot:
 
     proof: Proof | Problem | None = None
     """What the proxy did with some users, or why it could not be asked; None: it was not."""
+
+    not_ready: Mapping[str, str] = field(default_factory=dict)
+    """Why the versions without ready endpoints have none; of the others it is as good as known."""
+    readiness_error: str = ""
+    """Why the readiness could not be read, so that it is taken as it was before."""
 
     def reading(self, guardrail: str, model_version: str) -> Reading | None:
         """The reading of one guardrail for one version, if it was read in this poll."""

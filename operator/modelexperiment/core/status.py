@@ -277,8 +277,12 @@ class Memory(Part):
     """Alerts that go on, or that somebody has still to be told of."""
     layout: list[SlotShare] = []
     """The users' table of the experiment's own split, which a rollout has left."""
+    not_ready: list[ModelVersion] = []
+    """The versions that were last seen without ready endpoints, of those that have a share."""
     proven: str = ""
     """Of the route that the proxy was last seen to follow for every user asked."""
+    mirrored: list[str] = []
+    """The subsets or backends that copies of requests were ever sent to."""
 
 
 class ExperimentStatus(Part):

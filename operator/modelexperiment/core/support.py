@@ -19,11 +19,21 @@ STATE_PER_BUCKET = 40
 
 
 def _unsupported_fields(spec: ExperimentSpec) -> list[str]:
-    fields = {
-        "spec.route.gatewayAPI": spec.route.gateway_api,
-        "spec.shadow": spec.shadow,
+    return [field for field, value in _shadow_gate(spec).items() if value]
+
+
+def _shadow_gate(spec: ExperimentSpec) -> dict[str, object]:
+    """What would hold a version back until it agrees with the champion."""
+    shadow = spec.shadow
+    if shadow is None:
+        return {}
+    # The API server fills the default in, so that it can't be told from an explicit one.
+    default = type(shadow).model_fields["max_divergence"].default
+    return {
+        "spec.shadow.maxDivergence": shadow.max_divergence != default,
+        "spec.shadow.comparisons": shadow.comparisons,
+        "spec.shadow.disagreements": shadow.disagreements,
     }
-    return [field for field, value in fields.items() if value]
 
 
 def unsupported(spec: ExperimentSpec) -> Problem | None:

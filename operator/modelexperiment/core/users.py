@@ -31,7 +31,7 @@ class UserTable(Part):
     salt: str
     """The salt of the draw."""
     buckets: int
-    """Hash buckets that the route stamps; 0 for none."""
+    """Hash buckets of the users, which a VirtualService's route stamps; 0 for none."""
     champion: ModelVersion
     """The champion that the table was laid for."""
     layout: list[SlotShare]

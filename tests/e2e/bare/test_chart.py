@@ -91,6 +91,10 @@ SERVING = unnamed(
     "virtualservices list",
     "virtualservices watch",
     "virtualservices patch",
+    "httproutes get",
+    "httproutes list",
+    "httproutes watch",
+    "httproutes patch",
     "destinationrules list",
     "envoyfilters get",
     "envoyfilters list",
@@ -101,6 +105,9 @@ SERVING = unnamed(
     "gateways get",
     "services get",
     "namespaces get",
+    "pods list",
+    "endpointslices list",
+    "serviceentries list",
     "events create",
     "events patch",
 )
@@ -111,7 +118,9 @@ LEASE = unnamed("leases create") | {
 }
 FORBIDDEN = [
     "get secrets",
-    "list pods",
+    "get pods",
+    "watch pods",
+    "patch serviceentries.networking.istio.io",
     "create pods",
     "create modelexperiments.experiments.mlops.dev",
     "update modelexperiments.experiments.mlops.dev",

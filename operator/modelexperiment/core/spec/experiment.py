@@ -17,22 +17,28 @@ from modelexperiment.core.fields import (
 )
 from modelexperiment.core.spec.analysis import Analysis, Rollout, Segment, Unit
 from modelexperiment.core.spec.metrics import Guardrail, Metric, Prometheus, Role
-from modelexperiment.core.spec.routing import Arm, Assignment, Route
+from modelexperiment.core.spec.routing import TWO_DECIMALS, Arm, Assignment, Route
 
 
 class Shadow(Model):
     """A version that gets a copy of the traffic and serves nobody."""
 
     model_version: ModelVersion
-    """The version that is shadowed."""
+    """The version that gets the copies; none of traffic's."""
+    subset: ModelVersion | None = None
+    """The DestinationRule subset that serves it (Istio). Default: modelVersion."""
+    service: ObjectName | None = None
+    """The backend that serves it (Gateway API). Default: modelVersion."""
     percent: Annotated[float, Field(gt=0, le=100)] = 100
-    """The share of the champion's requests that is copied, in percent."""
+    """The share of the route's requests that is copied, in percent, with up to two decimals."""
     max_divergence: Annotated[float, Field(gt=0, le=1)] = 0.05
     """The share of disagreeing predictions that is still accepted."""
     comparisons: Query | None = None
     """Selector of the counters of compared predictions."""
     disagreements: Query | None = None
     """Selector of the counters of disagreeing predictions."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (TWO_DECIMALS,)
 
 
 class Mlflow(Model):
@@ -168,6 +174,16 @@ class ExperimentSpec(Model):
             holds=lambda spec: spec.rollout.promote in (None, *spec.challengers),
             field="rollout.promote",
             shown=lambda spec: spec.rollout.promote,
+        ),
+        Rule(
+            cel="!has(self.shadow) || "
+            "!self.traffic.exists(t, t.modelVersion == self.shadow.modelVersion)",
+            message="shadow.modelVersion must not be one of traffic's modelVersions",
+            holds=lambda spec: (
+                spec.shadow is None or spec.shadow.model_version not in spec.versions
+            ),
+            field="shadow.modelVersion",
+            shown=lambda spec: spec.shadow.model_version,
         ),
     )
 

@@ -17,6 +17,20 @@ from modelexperiment.core.fields import (
     exactly_one,
 )
 
+TWO_DECIMALS = Rule(
+    # Rounded from below zero up, since CEL's int() cuts off towards zero: a negative
+    # percent is another rule's business.
+    cel="self.percent * 100.0 - double(int(self.percent * 100.0 + 100000.5) - 100000)"
+    " < 0.000001 && "
+    "double(int(self.percent * 100.0 + 100000.5) - 100000) - self.percent * 100.0"
+    " < 0.000001",
+    message="percent takes at most two decimals",
+    holds=lambda part: abs(part.percent * 100 - round(part.percent * 100)) < 1e-6,
+    field="percent",
+    shown=lambda part: part.percent,
+)
+"""Of a model with the field `percent`: a hundredth of a percent is the smallest share."""
+
 
 class Arm(Model):
     """One version of the model and its share of the traffic."""
@@ -28,22 +42,10 @@ class Arm(Model):
     subset: ModelVersion | None = None
     """The DestinationRule subset that serves it (Istio). Default: modelVersion."""
     service: ObjectName | None = None
-    """The backend Service that serves it (Gateway API). Default: modelVersion."""
+    """The backend that serves it (Gateway API): a Service, or whatever the rule's other
+    backends are. Default: modelVersion."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            # Rounded from below zero up, since CEL's int() cuts off towards zero: a negative
-            # percent is another rule's business.
-            cel="self.percent * 100.0 - double(int(self.percent * 100.0 + 100000.5) - 100000)"
-            " < 0.000001 && "
-            "double(int(self.percent * 100.0 + 100000.5) - 100000) - self.percent * 100.0"
-            " < 0.000001",
-            message="percent takes at most two decimals",
-            holds=lambda arm: abs(arm.percent * 100 - round(arm.percent * 100)) < 1e-6,
-            field="percent",
-            shown=lambda arm: arm.percent,
-        ),
-    )
+    rules: ClassVar[tuple[Rule, ...]] = (TWO_DECIMALS,)
 
 
 class IstioRoute(Model):
@@ -105,7 +107,8 @@ class Assignment(Model):
     salt: Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]*$", max_length=128)] | None = None
     """Another salt is another, independent draw. Default: <namespace>/<name>."""
     buckets: Annotated[int, Field(json_schema_extra={"enum": [0, 32, 64, 128]})] = 64
-    """Hash buckets stamped on every request for the statistics: 0, 32, 64 or 128."""
+    """Hash buckets for the statistics: 0, 32, 64 or 128. A VirtualService's route stamps them on
+    every request; an HTTPRoute has no room for that."""
     bucket_label: LabelName | None = None
     """The counters' label that the application copies x-experiment-bucket into."""
     probe: Probe | None = None

@@ -1,0 +1,41 @@
+"""Shadow versions: what a route must copy, to whom, and what it must no longer copy.
+
+A mirror has no name in a route, so that the operator knows its own by where they lead. It remembers
+every target before it mirrors to it for the first time: whatever it has ever written it can take
+away again, also after the spec has come to name another shadow, or none.
+"""
+
+from __future__ import annotations
+
+from modelexperiment.core.routing import Mirror
+from modelexperiment.core.spec import ExperimentSpec
+from modelexperiment.core.status import ExperimentStatus
+
+
+def mirror_target(spec: ExperimentSpec) -> str | None:
+    """The subset (Istio) or the backend (Gateway API) that serves the shadow, if there is one."""
+    shadow = spec.shadow
+    if shadow is None:
+        return None
+    named = shadow.subset if spec.route.istio else shadow.service
+    return named or shadow.model_version
+
+
+def wanted_mirror(spec: ExperimentSpec, status: ExperimentStatus) -> Mirror | None:
+    """What is to be copied in this phase: a shadow ends with the experiment."""
+    shadow, target = spec.shadow, mirror_target(spec)
+    if shadow is None or target is None or not status.phase.started or status.phase.ended:
+        return None
+    return Mirror(shadow.model_version, shadow.percent, target)
+
+
+def remembered(status: ExperimentStatus, mirror: Mirror | None) -> list[str]:
+    """All targets that were ever mirrored to, this one included."""
+    known = status.memory.mirrored
+    return known if mirror is None or mirror.target in known else [*known, mirror.target]
+
+
+def retired(status: ExperimentStatus, mirror: Mirror | None) -> tuple[str, ...]:
+    """The remembered targets that must get no copies any more."""
+    wanted = mirror.target if mirror else None
+    return tuple(target for target in status.memory.mirrored if target != wanted)
