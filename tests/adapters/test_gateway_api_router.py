@@ -420,3 +420,18 @@ def test_where_users_can_not_be_kept_the_weights_are_right_and_no_filter_stands(
     assert api.filter is None
     assert seen(api, STICKY).unsticky == found
     assert seen(api, STICKY).split == {"v1": 90, "v2": 10}
+
+
+def test_a_rollback_leaves_its_reason_in_the_same_write_and_the_next_write_takes_it_away(
+    api: FakeApi,
+) -> None:
+    apply(api)
+    rolled_back = Routing({"v1": 100, "v2": 0}, marker="errors broke")
+    asyncio.run(router(api).apply(EXPERIMENT, rolled_back))
+
+    assert api.patches == 2
+    assert seen(api).marker == "errors broke"
+    assert api.weights() == [("v1", 100), ("v2", 0)]
+
+    apply(api)
+    assert seen(api).marker is None

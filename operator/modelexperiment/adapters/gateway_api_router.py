@@ -33,6 +33,7 @@ from modelexperiment.adapters.gateway_api_table import without_stamps
 from modelexperiment.adapters.gateway_api_users import GatewayApiUsers
 from modelexperiment.adapters.json_patch import fields_patch, same_name
 from modelexperiment.adapters.kubernetes import Api, NotFoundError
+from modelexperiment.adapters.rollback_marker import marker_of, marker_patch
 from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.routing import Routing
 from modelexperiment.core.snapshot import Problem, RouteSeen
@@ -73,6 +74,7 @@ class GatewayApiRouter:
             {"backendRefs": refs, **({"mirrors": mirrored} if mirrored else {})},
             mirrors=mirrors.percents(kind, filters),
             pending=not_in_force(http_route),
+            marker=marker_of(http_route),
         )
         return await self._with_users(experiment, seen, found)
 
@@ -169,7 +171,8 @@ class GatewayApiRouter:
         places no filter is left to stand, and the weights are right all the same.
         """
         spec, table = experiment.spec, routing.table
-        there = await self._filters.seen(experiment)
+        # With a table the weights, which may be a rollback's, wait for nothing else.
+        there = None if table is not None else await self._filters.seen(experiment)
 
         def split(refs: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
             # Stamps are ours to take away only where there was a table before.
@@ -186,18 +189,17 @@ class GatewayApiRouter:
                 fields["filters"] = mirrors.routed(kind, rule.get("filters"), routing)
             return fields
 
-        problem = await self._write(experiment, wanted)
+        problem = await self._write(experiment, wanted, routing.marker)
         if problem and problem.reason not in _WRITTEN:
             return problem
         if table is not None:
-            return await self._keep_users(experiment, there) or problem
+            return await self._keep_users(experiment) or problem
         if there:
             await self._filters.remove(experiment)
         return problem
 
-    async def _keep_users(
-        self, experiment: Experiment, there: Mapping[str, Any] | None
-    ) -> Problem | None:
+    async def _keep_users(self, experiment: Experiment) -> Problem | None:
+        there = await self._filters.seen(experiment)
         found = await self._find(experiment)
         if isinstance(found, Problem):
             return found
@@ -229,7 +231,10 @@ class GatewayApiRouter:
         return None if problem and problem.reason in _WRITTEN else problem
 
     async def _write(
-        self, experiment: Experiment, wanted: Callable[[Rule], dict[str, Any]]
+        self,
+        experiment: Experiment,
+        wanted: Callable[[Rule], dict[str, Any]],
+        marker: str | None = None,
     ) -> Problem | None:
         route, why = gateway_api_of(experiment.spec), ""
         for _ in range(ATTEMPTS):
@@ -240,7 +245,7 @@ class GatewayApiRouter:
             new, where = wanted(rule), f"/spec/rules/{index}"
             if len(new.get("filters") or []) > MOST_FILTERS:
                 return _no_room(route.http_route)
-            patch = fields_patch(where, rule, new)
+            patch = fields_patch(where, rule, new) + marker_patch(http_route, marker)
             if not patch:
                 return not_in_force(http_route)
             try:

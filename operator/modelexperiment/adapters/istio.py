@@ -18,6 +18,7 @@ from modelexperiment.adapters.istio_mirrors import mirror_kind, mirrors_blocked
 from modelexperiment.adapters.istio_users import IstioUsers
 from modelexperiment.adapters.json_patch import fields_patch, same_name
 from modelexperiment.adapters.kubernetes import Api, NotFoundError
+from modelexperiment.adapters.rollback_marker import marker_of, marker_patch
 from modelexperiment.adapters.segments import destinations_of, segments_of, without_stamps
 from modelexperiment.core.allocation import SegmentTable
 from modelexperiment.core.manifest import Experiment
@@ -32,8 +33,6 @@ GROUP, VERSION = "networking.istio.io", "v1"
 ATTEMPTS = 5
 # What Istio does where a route says nothing of retries.
 DEFAULT_RETRIES = 2
-# The annotation with a rollback's reason; it goes with the next other write of the route.
-MARKER = "experiments.mlops.dev/rolled-back"
 
 Destination = dict[str, Any]
 
@@ -191,28 +190,6 @@ def _missing_subset(
     return None
 
 
-def marker_of(virtual_service: Mapping[str, Any]) -> str | None:
-    """What a rollback left in the object."""
-    annotations = virtual_service["metadata"].get("annotations") or {}
-    marker: str | None = annotations.get(MARKER)
-    return marker
-
-
-def marker_patch(virtual_service: Mapping[str, Any], marker: str | None) -> list[dict[str, Any]]:
-    """The JSON patch that leaves a rollback's marker, or takes an older one away."""
-    annotations = virtual_service["metadata"].get("annotations")
-    path = f"/metadata/annotations/{MARKER.replace('/', '~1')}"
-    if marker_of(virtual_service) == marker:
-        return []
-    if marker is None:
-        return [{"op": "remove", "path": path}]
-    if annotations is None:
-        # Only if it is still so: nobody's annotations may be written over.
-        absent = {"op": "test", "path": "/metadata/annotations", "value": None}
-        return [absent, {"op": "add", "path": "/metadata/annotations", "value": {MARKER: marker}}]
-    return [{"op": "add", "path": path, "value": marker}]
-
-
 @dataclass(frozen=True)
 class _Found:
     """The http route as it stands, and all around it that matters for users."""
@@ -357,7 +334,8 @@ class IstioRouter:
         """
         namespace, spec = experiment.namespace, experiment.spec
         own, table = istio_of(spec), routing.table
-        there = await self._filters.seen(experiment)
+        # With a table the weights, which may be a rollback's, wait for nothing else.
+        there = None if table is not None else await self._filters.seen(experiment)
 
         def route(seen: list[Destination]) -> list[Destination]:
             if table is not None:
@@ -382,11 +360,10 @@ class IstioRouter:
             if there:
                 await self._filters.remove(experiment)
             return None
-        return await self._keep_users(experiment, there)
+        return await self._keep_users(experiment)
 
-    async def _keep_users(
-        self, experiment: Experiment, there: Mapping[str, Any] | None
-    ) -> Problem | None:
+    async def _keep_users(self, experiment: Experiment) -> Problem | None:
+        there = await self._filters.seen(experiment)
         found = await self._find(experiment)
         if isinstance(found, Problem):
             return found
