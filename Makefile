@@ -77,6 +77,10 @@ bench-assign: install ## users a minute that `modelexperiment assign` predicts
 bench-sticky: parts ## what a sticky route and its entries cost Envoy, istiod and the API server
 	@PYTHONPATH=. $(BIN)/python benchmarks/sticky.py
 
+.PHONY: bench-scale
+bench-scale: parts ## what the operator costs with 100, 500 and 2,000 experiments (15 minutes)
+	@PYTHONPATH=. $(BIN)/python benchmarks/scale.py
+
 .PHONY: bench-rollback
 bench-rollback: parts ## seconds from a fault to 100 % champion in Envoy, 20 times each of four faults (20 minutes)
 	@PYTHONPATH=. $(BIN)/python benchmarks/rollback.py

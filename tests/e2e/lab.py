@@ -64,6 +64,12 @@ class OperatorProcess:
                 stderr=log,
             )
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
     def change(self, **environment: str) -> dict[str, str]:
         """Change the environment of the next start; gives the one that there was."""
         before = dict(self._environment)
