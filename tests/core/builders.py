@@ -146,9 +146,11 @@ class Life:
 
 def seen_of(plan: Plan) -> RouteSeen:
     """The route as it is read after a plan was written."""
-    table = plan.routing.table if plan.routing else None
-    segments = tuple(table.segments) if table else None
-    return RouteSeen(plan.split, ORIGINAL, segments, table is not None)
+    routing = plan.routing
+    if routing is None or routing.table is None:
+        return RouteSeen(plan.split, ORIGINAL)
+    copies = routing.copies_users
+    return RouteSeen(plan.split, ORIGINAL, routing.segments, True, copies_users=copies)
 
 
 def reading(version: str, answer: float | str | Problem) -> Reading:

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 VERSION, BUCKET = "x-model-version", "x-experiment-bucket"
+USER, MIRROR_TO = "x-user-id", "x-mirror-to"
 DEVICES = ("ios", "android")
 EDGES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.6, 1.0)
 
@@ -22,8 +23,9 @@ class ModelServer:
     counters, as a new process would. The seconds that it claims to have taken are drawn around
     `seconds`; it takes `pause` of them, or all where it `waits`. `received` counts all requests,
     whatever becomes of them. A scrape takes `scrape_seconds`, over values from its beginning.
-    Requests that the route has stamped with a hash bucket are counted by it as well. `die` closes
-    the port, and every connection.
+    Requests that the route has stamped with a hash bucket are counted by it as well. `users` has
+    the requests by user and by where the proxy was told to copy them to. `die` closes the port, and
+    every connection.
     """
 
     def __init__(self, version: str, correct: float = 0.6, seed: int = 1) -> None:
@@ -39,6 +41,7 @@ class ModelServer:
         self.scrape_seconds = 0.0
         self.served = 0
         self.stamped: Counted[tuple[str | None, str | None]] = Counted()
+        self.users: Counted[tuple[str | None, str | None]] = Counted()
         self.scrapes = 0
         self.successes = 0
         self.first_failure: float | None = None
@@ -158,6 +161,8 @@ class ModelServer:
                     time.sleep(model.scrape_seconds)
                 else:
                     stamps = (self.headers[VERSION], self.headers[BUCKET])
+                    with model._lock:
+                        model.users[self.headers[USER], self.headers[MIRROR_TO]] += 1
                     status, body = model._predict(*stamps), model.version.encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "text/plain; version=0.0.4")

@@ -8,11 +8,15 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from localcluster import Cluster
+from modelexperiment.core.assignment import user_slots
 from tests.e2e.gateway_lab import GatewayLab
-from tests.e2e.lab import Lab, OperatorProcess, Traffic, eventually
+from tests.e2e.lab import Lab, Manifest, OperatorProcess, Traffic, eventually
+from tests.e2e.servers import MIRROR_TO
+from tests.e2e.users import Found, ask, predicted, table, users
 
 pytestmark = pytest.mark.e2e
 VERSIONS = {"v1": 0.60, "v2": 0.62, "v3": 0.62}
@@ -109,3 +113,106 @@ def test_a_shadow_gets_its_share_and_no_caller_notices(lab: Lab) -> None:
     eventually(lambda: mirrors_to(lab) == [], "the mirror ends with the experiment")
     lab.delete_experiments()
     assert lab.fetch(kind, "fraud")["spec"] == original
+
+
+WHO = users(600)
+
+
+@pytest.fixture
+def istio(cluster: Cluster, operator: OperatorProcess) -> Iterator[Lab]:
+    """A namespace with three versions behind a VirtualService."""
+    made = Lab(cluster, f"lab-{uuid.uuid4().hex[:8]}", VERSIONS)
+    yield made
+    made.close()
+
+
+def by_user(lab: Lab, percent: float | None) -> Manifest:
+    """An experiment that keeps users, and copies some users' requests to v3."""
+    shadows = {"shadow": shadow(lab, percent)} if percent else {}
+    analysis = {"interval": "1s", "unit": "Request"}
+    return lab.experiment(assignment={"header": "x-user-id"}, analysis=analysis, **shadows)
+
+
+def copied_users(lab: Lab, percent: float) -> set[str]:
+    """Whose requests are to be copied by the table in the status."""
+    shown = table(lab)
+    segments = shown.table.mirrored(percent)
+    ends = np.cumsum([segment.slots for segment in segments])
+    slots = user_slots([user.encode() for user in WHO], shown.salt, shown.table.total)
+    places = np.searchsorted(ends, slots, side="right")
+    return {u for u, place in zip(WHO, places.tolist(), strict=True) if segments[place].copied}
+
+
+def policies(lab: Lab) -> list[Any]:
+    """How the route mirrors, in Envoy's own words."""
+    route = (lab.gateway.route("predict") or {}).get("route", {})
+    return list(route.get("request_mirror_policies", []))
+
+
+def wait_copies(lab: Lab, percent: float) -> set[str]:
+    """Wait until Envoy copies a share of the champion's users, and give who that is."""
+    lab.apply(by_user(lab, percent))
+    told = f"v3 gets copies of the requests of {percent:g} % of v1's users"
+    eventually(lambda: told in lab.condition("RoutesReady").get("message", ""), told)
+    marked = 64 * round(9_000 * percent / 100)
+    eventually(lambda: marked_slots(lab) == marked and policies(lab), f"Envoy copies {percent} %")
+    return copied_users(lab, percent)
+
+
+def marked_slots(lab: Lab) -> int:
+    """The weight of what Envoy marks to be copied."""
+    route = (lab.gateway.route("predict") or {}).get("route", {})
+    return sum(
+        int(cluster["weight"])
+        for cluster in route.get("weighted_clusters", {}).get("clusters", [])
+        if MIRROR_TO in str(cluster.get("request_headers_to_add"))
+    )
+
+
+def ask_all(lab: Lab, claim: str) -> Found:
+    """A request of each user, who all ask to be copied; what the servers saw is of these only."""
+    for server in lab.servers.values():
+        server.users.clear()
+        server.stamped.clear()
+    found = ask(lab, WHO, claims={MIRROR_TO: claim})
+    # Copies are sent on their own, and may come a moment later.
+    time.sleep(0.5)
+    return found
+
+
+def test_the_same_users_are_copied_each_time_and_nobody_can_ask_for_it(istio: Lab) -> None:
+    lab = istio
+    original = lab.fetch("virtualservice", "fraud")["spec"]
+    cluster = f"outbound|80|v3|fraud.{lab.namespace}.svc.cluster.local"
+    lab.apply(by_user(lab, None))
+    with Traffic(lab, 50):
+        lab.wait_phase("Running")
+    eventually(lambda: lab.gateway.route_weights("predict") == {"v1": 576_000, "v2": 64_000}, "v2")
+    answers = ask_all(lab, cluster)
+    assert answers == predicted(table(lab), WHO)
+    assert not lab.servers["v3"].users
+
+    before: set[str] = set()
+    for percent in (30, 60):
+        wanted = wait_copies(lab, percent)
+        assert before < wanted
+        for _ in range(2):
+            assert ask_all(lab, cluster) == answers
+            assert lab.servers["v3"].users == dict.fromkeys(((u, None) for u in wanted), 1)
+            # The copy is stamped as the shadow's, and with the user's own bucket.
+            stamps = {("v3", str(answers[user].bucket)) for user in wanted}
+            assert set(lab.servers["v3"].stamped) == stamps
+            told = {user for user, to in lab.servers["v1"].users if to == cluster}
+            assert told == wanted
+            assert {to for _, to in lab.servers["v2"].users} == {None}
+        print(f"{percent} %: {len(wanted)} of {len(WHO)} users copied, both times as predicted")
+        before = wanted
+
+    lab.servers["v3"].stop()
+    assert ask_all(lab, cluster) == answers
+    assert mirrors_to(lab) == []
+    lab.apply(by_user(lab, None))
+    eventually(lambda: not policies(lab) and not marked_slots(lab), "no copies without a shadow")
+    assert ask_all(lab, cluster) == answers
+    lab.delete_experiments()
+    assert lab.fetch("virtualservice", "fraud")["spec"] == original

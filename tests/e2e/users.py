@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -32,22 +32,32 @@ def users(number: int) -> list[str]:
     return [f"customer-{i}" for i in range(number)]
 
 
-def ask(lab: Lab, who: Sequence[str], path: str = "/predict", cookie: str = "") -> Found:
-    """One request for each user through Envoy, on a few connections."""
+def ask(
+    lab: Lab,
+    who: Sequence[str],
+    path: str = "/predict",
+    cookie: str = "",
+    claims: Mapping[str, str] | None = None,
+) -> Found:
+    """One request for each user through Envoy, on a few connections; `claims` are headers."""
     found: Found = {}
+
+    def some(first: int) -> Found:
+        return _ask(lab, who[first::THREADS], path, cookie, claims or {})
+
     with ThreadPoolExecutor(THREADS) as pool:
-        for part in pool.map(lambda n: _ask(lab, who[n::THREADS], path, cookie), range(THREADS)):
+        for part in pool.map(some, range(THREADS)):
             found |= part
     return found
 
 
-def _ask(lab: Lab, who: Sequence[str], path: str, cookie: str) -> Found:
+def _ask(lab: Lab, who: Sequence[str], path: str, cookie: str, claims: Mapping[str, str]) -> Found:
     connection = http.client.HTTPConnection("127.0.0.1", lab.gateway.port, timeout=10)
     found = {}
     for user in who:
         headers = {"cookie": f"a=b; {cookie}={user}; c=d"} if cookie else {"x-user-id": user}
         # What a caller claims to be stamped is overwritten.
-        headers |= {VERSION: "spoofed", BUCKET: "99999"}
+        headers |= {VERSION: "spoofed", BUCKET: "99999", **claims}
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
         body = answer.read().decode()

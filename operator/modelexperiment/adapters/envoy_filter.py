@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from modelexperiment.adapters.kubernetes import Api, NotFoundError
+from modelexperiment.adapters.segments import MIRROR_TO
+from modelexperiment.adapters.segments import VERSION as STAMP
 from modelexperiment.core import crd
 from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.snapshot import Problem
@@ -68,17 +70,36 @@ def hash_policy(experiment: Experiment) -> Manifest:
     return {"header": {"header_name": name, "regex_rewrite": rewrite}}
 
 
-def build(experiment: Experiment, namespace: str, places: Iterable[Place]) -> Manifest:
+def mirror_policy(experiment: Experiment) -> Manifest:
+    """How Envoy copies: to the cluster that the route's entry of the user names, if it does.
+
+    What the entry stamps is the version that answers; the copy is stamped as the shadow's.
+    """
+    shadow = experiment.spec.shadow
+    assert shadow is not None
+    stamp = {
+        "header": {"key": STAMP, "value": shadow.model_version},
+        "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+    }
+    mutations = [{"remove": MIRROR_TO}, {"append": stamp}]
+    return {"cluster_header": MIRROR_TO, "request_headers_mutations": mutations}
+
+
+def build(
+    experiment: Experiment, namespace: str, places: Iterable[Place], *, copies: bool = False
+) -> Manifest:
     """The EnvoyFilter of an experiment for all places of its route.
 
-    In the experiment's own namespace the experiment owns it, and the cluster collects it.
+    `copies` lets it copy the requests of the entries that say so. In the experiment's own namespace
+    the experiment owns it, and the cluster collects it.
     """
-    value = {
-        "route": {
-            "hash_policy": [hash_policy(experiment)],
-            "weighted_clusters": {"use_hash_policy": True},
-        }
+    route: Manifest = {
+        "hash_policy": [hash_policy(experiment)],
+        "weighted_clusters": {"use_hash_policy": True},
     }
+    if copies:
+        route["request_mirror_policies"] = [mirror_policy(experiment)]
+    value = {"route": route}
     metadata: Manifest = {
         "name": name_of(experiment),
         "namespace": namespace,
@@ -149,13 +170,17 @@ class EnvoyFilters:
         except NotFoundError:
             return None
 
-    def wanted(self, experiment: Experiment, places: Iterable[Place]) -> Manifest:
+    def wanted(
+        self, experiment: Experiment, places: Iterable[Place], *, copies: bool = False
+    ) -> Manifest:
         """The EnvoyFilter that the experiment should have."""
-        return build(experiment, self.where(experiment), places)
+        return build(experiment, self.where(experiment), places, copies=copies)
 
-    async def put(self, experiment: Experiment, places: Iterable[Place]) -> Problem | None:
+    async def put(
+        self, experiment: Experiment, places: Iterable[Place], *, copies: bool = False
+    ) -> Problem | None:
         """Make the EnvoyFilter what it should be; None once it is."""
-        wanted = self.wanted(experiment, places)
+        wanted = self.wanted(experiment, places, copies=copies)
         namespace, name = self.where(experiment), name_of(experiment)
         for _ in range(ATTEMPTS):
             found = await self.seen(experiment)

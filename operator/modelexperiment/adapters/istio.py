@@ -19,10 +19,17 @@ from modelexperiment.adapters.istio_users import IstioUsers
 from modelexperiment.adapters.json_patch import fields_patch, same_name
 from modelexperiment.adapters.kubernetes import Api, NotFoundError
 from modelexperiment.adapters.rollback_marker import marker_of, marker_patch
-from modelexperiment.adapters.segments import destinations_of, segments_of, without_stamps
+from modelexperiment.adapters.segments import (
+    NOBODY,
+    Copies,
+    destinations_of,
+    marked,
+    segments_of,
+    without_stamps,
+)
 from modelexperiment.core.allocation import SegmentTable
 from modelexperiment.core.manifest import Experiment
-from modelexperiment.core.mirroring import mirror_target
+from modelexperiment.core.mirroring import by_user, mirror_target
 from modelexperiment.core.rollout import Split
 from modelexperiment.core.routing import Routing
 from modelexperiment.core.snapshot import Problem, RouteSeen
@@ -35,6 +42,8 @@ ATTEMPTS = 5
 DEFAULT_RETRIES = 2
 
 Destination = dict[str, Any]
+Fields = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""What fields of an http route are to be, by what it is."""
 
 
 def istio_of(spec: ExperimentSpec) -> IstioRoute:
@@ -165,11 +174,38 @@ def table_destinations(
     existing: Sequence[Mapping[str, Any]],
     spec: ExperimentSpec,
     namespace: str,
+    copies: Copies | None = None,
 ) -> list[Destination]:
     """The destinations of a users' table, keeping whatever else the existing ones say."""
     bare = destinations_for(dict.fromkeys(spec.versions, 0.0), existing, spec, namespace)
     templates = dict(zip(spec.versions, bare, strict=True))
-    return destinations_of(table, spec.versions, templates.__getitem__)
+    return destinations_of(table, spec.versions, templates.__getitem__, copies)
+
+
+def _fields(
+    http: Mapping[str, Any],
+    experiment: Experiment,
+    routing: Routing,
+    copies: Copies | None,
+    *,
+    stamped: bool,
+) -> dict[str, Any]:
+    """What the http route is to say; `stamped`: its stamps are ours, from a table before."""
+    namespace, spec = experiment.namespace, experiment.spec
+    own, seen = istio_of(spec), http["route"]
+    if routing.table is None:
+        bare = [without_stamps(d) for d in seen] if stamped else seen
+        route = destinations_for(routing.split, bare, spec, namespace)
+    else:
+        needed = None if copies is NOBODY and not marked(seen) else copies
+        route = table_destinations(routing.table, seen, spec, namespace, needed)
+    if not (routing.mirror or routing.retired):
+        return {"route": route}
+    # Both fields together, and istiod drops the route.
+    unfit = routing.copies_users or mirrors_blocked(http, own)
+    fit = replace(routing, mirror=None) if unfit else routing
+    kind = mirrors_of(own, namespace)
+    return {"route": route, "mirrors": mirrors.routed(kind, http.get("mirrors"), fit)}
 
 
 def _missing_subset(
@@ -241,7 +277,10 @@ class IstioRouter:
         namespace, spec = experiment.namespace, experiment.spec
         rules = await self._rules(experiment)
         problem = _missing_subset(namespace, spec, rules)
-        if not problem and spec.shadow:
+        cluster = await self._users.shadow_cluster(experiment)
+        if not problem and isinstance(cluster, Problem):
+            problem = cluster
+        if not problem and spec.shadow and not by_user(spec):
             problem = mirrors_blocked(found.http, istio_of(spec))
         if problem:
             return problem
@@ -251,7 +290,8 @@ class IstioRouter:
             {"route": found.destinations, **({"mirrors": mirrored} if mirrored else {})},
             mirrors=mirrors.percents(mirrors_of(istio_of(spec), namespace), mirrored),
         )
-        return await self._with_users(experiment, seen, found, rules)
+        copied_to = cluster if isinstance(cluster, str) else None
+        return await self._with_users(experiment, seen, found, rules, copied_to)
 
     async def _with_users(
         self,
@@ -259,6 +299,7 @@ class IstioRouter:
         seen: RouteSeen,
         found: _Found,
         rules: Sequence[Mapping[str, Any]],
+        copied_to: str | None,
     ) -> RouteSeen:
         """What was seen of the route, with what it says of users."""
         namespace, spec = experiment.namespace, experiment.spec
@@ -266,13 +307,26 @@ class IstioRouter:
         if spec.assignment is None:
             return replace(seen, sticky=None if there else False)
         buckets = spec.assignment.buckets
-        segments = segments_of(found.destinations, buckets, lambda d: _serves(d, spec, namespace))
+        segments = segments_of(
+            found.destinations, buckets, lambda d: _serves(d, spec, namespace), copied_to
+        )
         places = await self._places(experiment, found, rules, there)
         if isinstance(places, Problem):
             sticky = None if there else False
             return replace(seen, segments=segments, sticky=sticky, unsticky=places)
-        right = there and says(there, self._filters.wanted(experiment, places))
-        return replace(seen, segments=segments, sticky=True if right else None if there else False)
+        copies = self._copies(experiment, places, there)
+        sticky = copies is not None or (None if there else False)
+        return replace(seen, segments=segments, sticky=sticky, copies_users=bool(copies))
+
+    def _copies(
+        self, experiment: Experiment, places: set[Place], there: Mapping[str, Any] | None
+    ) -> bool | None:
+        """Whether the filter copies users' requests; None where it is not as it should be."""
+        for copies in (False, True) if experiment.spec.shadow else (False,):
+            wanted = self._filters.wanted(experiment, places, copies=copies)
+            if there is not None and says(there, wanted):
+                return copies
+        return None
 
     async def _places(
         self,
@@ -286,7 +340,7 @@ class IstioRouter:
         if isinstance(places, Problem):
             return places
         # A new place is looked at in all namespaces; that is too much for every poll.
-        new = there is None or not says(there, self._filters.wanted(experiment, places))
+        new = self._copies(experiment, places, there) is None
         collision = await self._users.collision(
             found.virtual_service, found.index, places, everywhere=new
         )
@@ -330,39 +384,39 @@ class IstioRouter:
         """Write into the route what it is to say; None once it is there.
 
         The destinations come first: a filter that finds a single one breaks the route. Without
-        its places no filter is left to stand, and the weights are right all the same.
+        its places no filter is left to stand, and the weights are right all the same. Where copies
+        end, callers must not name a cluster themselves while the filter still copies: the entries
+        guard against that until it is written.
         """
         namespace, spec = experiment.namespace, experiment.spec
-        own, table = istio_of(spec), routing.table
+        table = routing.table
+        copies = await self._copies_of(experiment, routing)
         # With a table the weights, which may be a rollback's, wait for nothing else.
         there = None if table is not None else await self._filters.seen(experiment)
 
-        def route(seen: list[Destination]) -> list[Destination]:
-            if table is not None:
-                return table_destinations(table, seen, spec, namespace)
-            # Stamps are ours to take away only where there was a table before.
-            bare = [without_stamps(d) for d in seen] if there else seen
-            return destinations_for(routing.split, bare, spec, namespace)
+        def wanted(copied: Copies | None) -> Fields:
+            return lambda http: _fields(http, experiment, routing, copied, stamped=bool(there))
 
-        def wanted(http: Mapping[str, Any]) -> dict[str, Any]:
-            fields: dict[str, Any] = {"route": route(http["route"])}
-            if routing.mirror or routing.retired:
-                kind = mirrors_of(own, namespace)
-                # Both fields together, and istiod drops the route.
-                fit = replace(routing, mirror=None) if mirrors_blocked(http, own) else routing
-                fields["mirrors"] = mirrors.routed(kind, http.get("mirrors"), fit)
-            return fields
-
-        problem = await self._write(experiment, wanted, routing.marker)
+        problem = await self._write(experiment, wanted(copies or NOBODY), routing.marker)
         if problem:
             return problem
         if table is None:
             if there:
                 await self._filters.remove(experiment)
             return None
-        return await self._keep_users(experiment)
+        problem = await self._keep_users(experiment, copies is not None)
+        if copies is None and routing.retired:
+            return problem or await self._write(experiment, wanted(None), routing.marker)
+        return problem
 
-    async def _keep_users(self, experiment: Experiment) -> Problem | None:
+    async def _copies_of(self, experiment: Experiment, routing: Routing) -> Copies | None:
+        """Whose requests are copied, and where to; None where that can't be said."""
+        if routing.mirror is None or not routing.copies_users:
+            return None
+        cluster = await self._users.shadow_cluster(experiment)
+        return Copies(routing.mirror.percent, cluster) if isinstance(cluster, str) else None
+
+    async def _keep_users(self, experiment: Experiment, copies: bool) -> Problem | None:
         there = await self._filters.seen(experiment)
         found = await self._find(experiment)
         if isinstance(found, Problem):
@@ -372,7 +426,7 @@ class IstioRouter:
         if isinstance(places, Problem):
             await self._filters.remove(experiment)
             return places
-        return await self._filters.put(experiment, places)
+        return await self._filters.put(experiment, places, copies=copies)
 
     async def restore(
         self, experiment: Experiment, original: Any, mirrored: Sequence[str]
@@ -397,7 +451,7 @@ class IstioRouter:
     async def _write(
         self,
         experiment: Experiment,
-        wanted: Callable[[Mapping[str, Any]], dict[str, Any]],
+        wanted: Fields,
         marker: str | None = None,
     ) -> Problem | None:
         route = istio_of(experiment.spec)

@@ -11,6 +11,7 @@ from modelexperiment.adapters.envoy_filter import Place
 from modelexperiment.adapters.istio_places import MESH
 from modelexperiment.adapters.kubernetes import Api, NotFoundError
 from modelexperiment.core.manifest import Experiment
+from modelexperiment.core.mirroring import by_user, mirror_target
 from modelexperiment.core.snapshot import Problem
 from modelexperiment.ports import UnavailableError
 
@@ -109,6 +110,35 @@ class IstioUsers:
         except (NotFoundError, UnavailableError):
             # Perhaps it is a ServiceEntry's, or of a namespace that is not to be seen.
             return {}, []
+
+    async def shadow_cluster(self, experiment: Experiment) -> str | Problem | None:
+        """Envoy's name of the servers that get copies of users' requests; None without any.
+
+        It has the port in it: the route's, or the host's only one, as istiod takes it.
+        """
+        spec, namespace = experiment.spec, experiment.namespace
+        route, subset = spec.route.istio, mirror_target(spec)
+        if route is None or subset is None or not by_user(spec):
+            return None
+        host = istio_places.full(route.host, namespace)
+        ports = [route.port] if route.port else await self._ports(host, namespace)
+        if len(ports) != 1:
+            has = f"has the ports {', '.join(map(str, ports))}" if ports else "shows no port"
+            return Problem(
+                "PortUnknown",
+                f"spec.route.istio.port: is needed for a shadow beside assignment, since {host} "
+                f"{has}",
+            )
+        return f"outbound|{ports[0]}|{subset}|{host}"
+
+    async def _ports(self, host: str, namespace: str) -> Sequence[int]:
+        """The ports of a Service, or else of this namespace's ServiceEntries for the host."""
+        _, ports = await self._service(host)
+        if ports:
+            return ports
+        entries = await self.api.list(GROUP, VERSION, namespace, "serviceentries")
+        own = [e["spec"] for e in entries if host in (e["spec"].get("hosts") or ())]
+        return sorted({int(port["number"]) for spec in own for port in spec.get("ports") or []})
 
     async def _ambient(
         self, host: str, namespace: str, service: Mapping[str, str]

@@ -36,6 +36,8 @@ class Segment(NamedTuple):
     bucket: int
     model_version: str
     slots: int
+    copied: bool | None = None
+    """Whether a shadow gets copies of its requests; None where nobody's are copied."""
 
 
 class Share(NamedTuple):
@@ -77,6 +79,23 @@ class SegmentTable:
         """The route's list, in order."""
         buckets = range(max(1, self.buckets))
         return [Segment(bucket, *share) for bucket in buckets for share in self.layout]
+
+    def mirrored(self, percent: float) -> list[Segment]:
+        """The route's list where the requests of `percent` of the champion's users are copied.
+
+        Nobody moves: the champion's segments are divided. The last of its slots are copied, to the
+        nearest slot, in each bucket alike. A larger percent copies the same users and more; and a
+        challenger that grows takes the champion's first slots, far from these.
+        """
+        held = sum(slots for version, slots in self.layout if version == self.champion)
+        left = round(held * percent / 100)
+        parts: list[tuple[str, int, bool]] = []
+        for version, slots in reversed(self.layout):
+            copied = min(left, slots) if version == self.champion else 0
+            left -= copied
+            parts += [(version, copied, True), (version, slots - copied, False)]
+        laid = [part for part in reversed(parts) if part[1]]
+        return [Segment(bucket, *part) for bucket in range(max(1, self.buckets)) for part in laid]
 
     @property
     def split(self) -> dict[str, float]:
@@ -159,6 +178,16 @@ def slots_of(split: Mapping[str, float]) -> dict[str, int]:
     if sum(slots.values()) != SLOTS:
         raise ValueError(f"the percents must sum to exactly 100, got {sum(slots.values()) / 100:g}")
     return slots
+
+
+def without_copies(segments: Iterable[Segment]) -> list[Segment]:
+    """Who gets what, whoever is copied: the segments that a mirror divided are one again."""
+    joined: list[Segment] = []
+    for bucket, version, slots, _ in segments:
+        if joined and joined[-1][:2] == (bucket, version):
+            slots += joined.pop().slots
+        joined.append(Segment(bucket, version, slots))
+    return joined
 
 
 def moved(before: SegmentTable, after: SegmentTable) -> dict[tuple[str, str], float]:

@@ -21,12 +21,17 @@ def mirror_target(spec: ExperimentSpec) -> str | None:
     return named or shadow.model_version
 
 
+def by_user(spec: ExperimentSpec) -> bool:
+    """Whether a shadow gets copies of certain users' requests, rather than of any at random."""
+    return spec.route.istio is not None and spec.assignment is not None
+
+
 def wanted_mirror(spec: ExperimentSpec, status: ExperimentStatus) -> Mirror | None:
     """What is to be copied in this phase: a shadow ends with the experiment."""
     shadow, target = spec.shadow, mirror_target(spec)
     if shadow is None or target is None or not status.phase.started or status.phase.ended:
         return None
-    return Mirror(shadow.model_version, shadow.percent, target)
+    return Mirror(shadow.model_version, shadow.percent, target, by_user(spec))
 
 
 def remembered(status: ExperimentStatus, mirror: Mirror | None) -> list[str]:
@@ -36,6 +41,9 @@ def remembered(status: ExperimentStatus, mirror: Mirror | None) -> list[str]:
 
 
 def retired(status: ExperimentStatus, mirror: Mirror | None) -> tuple[str, ...]:
-    """The remembered targets that must get no copies any more."""
-    wanted = mirror.target if mirror else None
+    """The remembered targets that the route must name no mirror to any more.
+
+    Users are copied by the entries of their table, and by no mirror of the route.
+    """
+    wanted = mirror.target if mirror and not mirror.by_user else None
     return tuple(target for target in status.memory.mirrored if target != wanted)

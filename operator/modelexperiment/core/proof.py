@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from modelexperiment.core.allocation import Segment
+from modelexperiment.core.allocation import Segment, without_copies
 from modelexperiment.core.assignment import user_slots
 from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.snapshot import Proof
@@ -26,8 +26,8 @@ _CANDIDATES = 200_000
 
 
 def route_id(drawn_by: str, segments: Sequence[Segment]) -> str:
-    """A short name for who gets what on a route."""
-    text = f"{drawn_by} {[tuple(segment) for segment in segments]}"
+    """A short name for who gets what on a route, whoever is copied."""
+    text = f"{drawn_by} {[segment[:3] for segment in without_copies(segments)]}"
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

@@ -222,7 +222,10 @@ def routed_condition(
     split = f"routed: {format_split(routing.split if routing else {})}"
     if routing and routing.mirror:
         mirror = routing.mirror
-        split += f"; {mirror.model_version} gets copies of {mirror.percent:g} % of the requests"
+        of = f"{mirror.percent:g} % of the requests"
+        if routing.copies_users and routing.table:
+            of = f"the requests of {mirror.percent:g} % of {routing.table.champion}'s users"
+        split += f"; {mirror.model_version} gets copies of {of}"
     users = status.assignment
     if routing is None or routing.table is None or users is None:
         return condition(type_, True, "PerRequest", split, now)

@@ -46,6 +46,8 @@ class RouteSeen:
     """What keeps users from staying on their version whatever the route says."""
     mirrors: Mapping[str, float] = field(default_factory=dict)
     """Percent of the requests that is copied, by subset or backend; a target's mirrors summed."""
+    copies_users: bool = False
+    """Whether the proxy is told to copy the requests of the entries that say so."""
     pending: Problem | None = None
     """Why what it says is not in force, where whoever serves it says so."""
     retries: int | None = None
