@@ -154,8 +154,8 @@ def api() -> FakeApi:
     return FakeApi()
 
 
-def put(api: FakeApi) -> Any:
-    return asyncio.run(EnvoyFilters(cast(Api, api)).put(EXPERIMENT, PLACES))
+def put(api: FakeApi, of: Experiment = EXPERIMENT, *, copies: bool = False) -> Any:
+    return asyncio.run(EnvoyFilters(cast(Api, api)).put(of, PLACES, copies=copies))
 
 
 def test_it_is_made_once_and_put_right_where_somebody_changed_it(api: FakeApi) -> None:
@@ -199,3 +199,30 @@ def test_removing_what_is_not_there_is_fine(api: FakeApi) -> None:
 
     assert api.found is None
     assert EnvoyFilters(cast(Api, api), "istio-system").where(EXPERIMENT) == "istio-system"
+
+
+SHADOWED = replace(
+    experiment(assignment={"header": "x-user-id", "salt": "s/1"}, shadow={"modelVersion": "v3"}),
+    uid="u-1",
+)
+
+
+def test_a_copy_goes_where_the_entry_says_and_is_stamped_as_the_shadows() -> None:
+    found = build(SHADOWED, "fraud", PLACES, copies=True)
+
+    for patch in found["spec"]["configPatches"]:
+        (policy,) = patch["patch"]["value"]["route"]["request_mirror_policies"]
+        assert policy["cluster_header"] == "x-mirror-to"
+        taken, stamp = policy["request_headers_mutations"]
+        assert taken == {"remove": "x-mirror-to"}
+        assert stamp["append"]["header"] == {"key": "x-model-version", "value": "v3"}
+    assert "request_mirror_policies" not in str(build(SHADOWED, "fraud", PLACES))
+
+
+def test_copies_end_and_users_are_kept_all_the_same(api: FakeApi) -> None:
+    put(api, SHADOWED, copies=True)
+    put(api, SHADOWED)
+
+    assert api.writes == 2
+    assert api.found is not None
+    assert says(api.found, build(SHADOWED, "fraud", PLACES))

@@ -9,8 +9,9 @@ from typing import Any, cast
 
 import pytest
 
-from modelexperiment.adapters.istio import ATTEMPTS, IstioRouter
+from modelexperiment.adapters.istio import ATTEMPTS, IstioRouter, table_destinations
 from modelexperiment.adapters.kubernetes import Api, NotFoundError
+from modelexperiment.adapters.segments import NOBODY
 from modelexperiment.core.allocation import SegmentTable
 from modelexperiment.core.routing import Mirror, Routing, in_place
 from modelexperiment.core.snapshot import Problem, RouteSeen
@@ -38,6 +39,7 @@ class FakeApi:
         }
         self.subsets: list[str] | None = ["v1", "v2"]
         self.host = "fraud.fraud.svc.cluster.local"
+        self.ports: list[int] = [80]
         self.patches = 0
         self.filter: dict[str, Any] | None = None
         self.policy: dict[str, Any] = {}
@@ -70,8 +72,11 @@ class FakeApi:
         assert where[3] == "envoyfilters"
         self.writes.append("filter")
         self.filter = copy.deepcopy(where[-1])
+        self.filter["metadata"]["resourceVersion"] = "1"
 
     async def list(self, *where: str) -> Sequence[dict[str, Any]]:
+        if where[3] == "serviceentries":
+            return []
         if where[3] == "virtualservices":
             return [copy.deepcopy(self.virtual_service or {})]
         subsets = None if self.subsets is None else [{"name": name} for name in self.subsets]
@@ -83,7 +88,16 @@ class FakeApi:
             },
         ]
 
+    async def service(self, *where: str) -> tuple[dict[str, str], Sequence[int]]:
+        assert where == ("fraud", "fraud")
+        return {}, self.ports
+
     async def json_patch(self, *where: Any) -> dict[str, Any]:
+        if where[3] == "envoyfilters":
+            assert self.filter is not None
+            self.writes.append("filter")
+            self.filter = patched(self.filter, where[-1])
+            return self.filter
         self.patches += 1
         self.writes.append("route")
         self.meanwhile()
@@ -449,3 +463,104 @@ def test_where_users_can_not_be_kept_the_weights_are_right_and_no_filter_stands(
     assert api.filter is None
     assert read_sticky(api).split == {"v1": 100, "v2": 0}
     assert read_sticky(api).sticky is False
+
+
+COPIED = experiment(
+    assignment={"header": "x-user-id", "buckets": 32}, shadow={"modelVersion": "v3", "percent": 30}
+)
+COPYING = Routing(WANTED.split, TABLE, Mirror("v3", 30, "v3", by_user=True), ("v3",))
+
+
+def read_copied(api: FakeApi) -> RouteSeen:
+    found = asyncio.run(IstioRouter(cast(Api, api)).read(COPIED))
+    assert isinstance(found, RouteSeen)
+    return found
+
+
+def apply_copied(api: FakeApi, routing: Routing) -> Problem | None:
+    return asyncio.run(IstioRouter(cast(Api, api)).apply(COPIED, routing))
+
+
+def test_users_are_copied_by_their_entries_and_by_no_mirror_of_the_route(api: FakeApi) -> None:
+    api.subsets = ["v1", "v2", "v3"]
+    api.predict["mirrors"] = [THEIRS, OURS]
+    # The older field is in the way of mirrors only.
+    api.predict["mirror"] = {"host": "elsewhere"}
+
+    assert apply_copied(api, COPYING) is None
+
+    assert api.predict["mirrors"] == [THEIRS]
+    assert in_place(read_copied(api), COPYING)
+    cluster = "outbound|80|v3|fraud.fraud.svc.cluster.local"
+    marked = [d for d in api.predict["route"] if cluster in str(d)]
+    assert [d["weight"] for d in marked] == [2_700] * 32
+    assert apply_copied(api, COPYING) is None
+    assert api.writes == ["route", "filter"]
+
+
+def test_no_caller_can_say_where_to_copy_while_copies_end(api: FakeApi) -> None:
+    api.subsets = ["v1", "v2", "v3"]
+    apply_copied(api, COPYING)
+    ended = Routing({"v1": 100.0, "v2": 0.0}, TABLE.everything_to("v1"), None, ("v3",))
+    assert not in_place(read_copied(api), ended)
+    written: list[Any] = []
+    api.meanwhile = lambda: written.append(copy.deepcopy((api.predict["route"], api.filter)))
+
+    assert apply_copied(api, ended) is None
+
+    # The weights first, under a filter that still copies; each entry removes the header.
+    assert api.writes[2:] == ["route", "filter", "route"]
+    entries, there = written[1]
+    assert [d["headers"]["request"]["remove"] for d in entries[:32]] == [["x-mirror-to"]] * 32
+    assert [d["weight"] for d in entries] == [10_000] * 32 + [0]
+    assert "x-mirror-to" not in str(there)
+    assert in_place(read_copied(api), ended)
+    assert "x-mirror-to" not in str((api.predict, api.filter))
+
+
+def test_copies_whose_end_was_interrupted_end_afterwards(api: FakeApi) -> None:
+    api.subsets = ["v1", "v2", "v3"]
+    apply_copied(api, COPYING)
+    ended = Routing(WANTED.split, TABLE, None, ("v3",))
+    apply_copied(api, ended)
+    seen = api.predict["route"]
+    api.predict["route"] = table_destinations(TABLE, seen, COPIED.spec, "fraud", NOBODY)
+    assert not in_place(read_copied(api), ended)
+
+    assert apply_copied(api, ended) is None
+
+    assert in_place(read_copied(api), ended)
+
+
+@pytest.mark.parametrize("without", [{}, {"assignment": None}])
+def test_a_shadow_or_its_users_leave_the_spec_and_nothing_copies(
+    api: FakeApi, without: dict[str, Any]
+) -> None:
+    api.subsets = ["v1", "v2", "v3"]
+    apply_copied(api, COPYING)
+
+    routing = Routing(WANTED.split, None if without else TABLE, None, ("v3",))
+    edited = EXPERIMENT if without else STICKY
+    router = IstioRouter(cast(Api, api))
+    assert asyncio.run(router.apply(edited, routing)) is None
+
+    assert "x-mirror-to" not in str((api.predict, api.filter))
+    found = asyncio.run(router.read(edited))
+    assert isinstance(found, RouteSeen)
+    assert in_place(found, routing)
+
+
+def test_a_shadow_whose_port_is_not_known_is_said_and_nothing_is_copied(api: FakeApi) -> None:
+    api.subsets, api.ports = ["v1", "v2", "v3"], [80, 81]
+
+    found = asyncio.run(IstioRouter(cast(Api, api)).read(COPIED))
+
+    assert isinstance(found, Problem)
+    assert (found.reason, found.bad_input) == ("PortUnknown", True)
+    assert found.message == (
+        "spec.route.istio.port: is needed for a shadow beside assignment, since "
+        "fraud.fraud.svc.cluster.local has the ports 80, 81"
+    )
+    assert apply_copied(api, COPYING) is None
+    assert [d["weight"] for d in api.predict["route"]] == [1_000, 9_000] * 32
+    assert "x-mirror-to" not in str((api.predict, api.filter))

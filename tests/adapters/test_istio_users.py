@@ -256,3 +256,39 @@ def test_two_routes_of_one_virtual_service(api: FakeApi) -> None:
     api.others = [own]
 
     assert collision(api, own) is not None
+
+
+SHADOW = {"modelVersion": "v3"}
+
+
+def cluster(api: FakeApi, **fields: Any) -> str | Problem | None:
+    asked = experiment(**{"assignment": {"header": "x-user-id"}, "shadow": SHADOW, **fields})
+    return asyncio.run(IstioUsers(cast(Api, api)).shadow_cluster(asked))
+
+
+def entry(*ports: int) -> dict[str, Any]:
+    spec = {"hosts": [FQDN], "ports": [{"number": port, "name": f"p{port}"} for port in ports]}
+    return {"metadata": {"name": "fraud", "namespace": "fraud"}, "spec": spec}
+
+
+def test_the_shadows_cluster_has_the_port_of_the_route_the_service_or_the_entry(
+    api: FakeApi,
+) -> None:
+    found = cluster(api)
+    assert reason(found) == "PortUnknown"
+    assert isinstance(found, Problem)
+    assert found.message.endswith(f"{FQDN} shows no port")
+    api.others = [entry(9_000)]
+    assert cluster(api) == f"outbound|9000|v3|{FQDN}"
+    api.services["fraud"] = {}, [8_080]
+    assert cluster(api) == f"outbound|8080|v3|{FQDN}"
+    api.services["fraud"] = {}, [8_080, 9_090]
+    assert reason(cluster(api)) == "PortUnknown"
+    route = {"istio": {"virtualService": "fraud", "host": "fraud", "port": 9_090}}
+    named = {"shadow": {**SHADOW, "subset": "canary"}, "route": route}
+    assert cluster(api, **named) == f"outbound|9090|canary|{FQDN}"
+
+
+def test_without_users_or_without_a_shadow_there_is_no_such_cluster(api: FakeApi) -> None:
+    assert cluster(api, shadow=None) is None
+    assert cluster(api, assignment=None) is None

@@ -8,7 +8,12 @@ from typing import Any
 
 import pytest
 
-from modelexperiment.adapters.segments import destinations_of, segments_of, without_stamps
+from modelexperiment.adapters.segments import (
+    Copies,
+    destinations_of,
+    segments_of,
+    without_stamps,
+)
 from modelexperiment.core.allocation import SegmentTable
 
 VERSIONS = ["v1", "v2"]
@@ -96,3 +101,35 @@ def test_stamps_are_gone_only_where_there_are_any() -> None:
 
     assert without_stamps(plain) == plain
     assert without_stamps({"destination": {}}) == {"destination": {}}
+
+
+CLUSTER = "outbound|80|v3|fraud.fraud.svc.cluster.local"
+
+
+@pytest.mark.parametrize("buckets", [0, 32])
+def test_whom_a_shadow_gets_copies_of_is_written_and_read(buckets: int) -> None:
+    table = SegmentTable.initial({"v1": 90.0, "v2": 10.0}, "v1", buckets)
+
+    found = destinations_of(table, VERSIONS, bare, Copies(30.0, CLUSTER))
+
+    assert segments_of(found, buckets, serves, CLUSTER) == tuple(table.mirrored(30.0))
+    challenger, rest, copied = (d["headers"]["request"] for d in found[:3])
+    assert challenger["remove"] == ["x-mirror-to"]
+    assert rest["remove"] == ["x-debug", "x-mirror-to"]
+    assert copied["set"]["x-mirror-to"] == CLUSTER
+    assert copied["remove"] == ["x-debug"]
+    assert [without_stamps(d) for d in found[:3]] == [
+        {**bare("v2"), "weight": 1000},
+        {**bare("v1"), "weight": 6300},
+        {**bare("v1"), "weight": 2700},
+    ]
+    again = destinations_of(table, VERSIONS, lambda v: found[2] if v == "v1" else found[0])
+    assert segments_of(again, buckets, serves, CLUSTER) == tuple(table.segments)
+
+
+def test_copies_that_go_elsewhere_are_seen() -> None:
+    table = SegmentTable.initial({"v1": 90.0, "v2": 10.0}, "v1", 0)
+    found = destinations_of(table, VERSIONS, bare, Copies(30.0, CLUSTER))
+
+    assert segments_of(found, 0, serves, CLUSTER.replace("v3", "v4")) is None
+    assert segments_of(found, 0, serves) is None

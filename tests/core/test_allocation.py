@@ -11,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelexperiment.core.allocation import SLOTS, Segment, SegmentTable, moved, slots_of
+from modelexperiment.core.allocation import (
+    SLOTS,
+    Segment,
+    SegmentTable,
+    moved,
+    slots_of,
+    without_copies,
+)
 
 FAST = settings(max_examples=60, deadline=None, derandomize=True)
 Split = dict[str, float]
@@ -252,3 +259,52 @@ def test_a_state_that_is_no_table_is_refused(slots: list[int]) -> None:
     shares = [{"modelVersion": f"v{i}", "slots": number} for i, number in enumerate(slots)]
     with pytest.raises(ValueError, match="slots must be positive and sum to 10000"):
         SegmentTable.from_state({"champion": "v0", "buckets": 64, "layout": shares})
+
+
+PERCENTS = st.integers(0, SLOTS).map(lambda hundredths: hundredths / 100)
+
+
+def copied_slots(table: SegmentTable, percent: float) -> np.ndarray:
+    """Whether the requests of each slot of the whole route are copied."""
+    found = table.mirrored(percent)
+    return np.repeat([bool(s.copied) for s in found], [s.slots for s in found])
+
+
+@FAST
+@given(histories(), BUCKETS, PERCENTS)
+def test_a_mirror_copies_its_share_of_the_champion_and_moves_nobody(
+    history: list[Split], buckets: int, percent: float
+) -> None:
+    for table in tables(history, buckets):
+        found = table.mirrored(percent)
+        assert without_copies(found) == table.segments
+        assert all(segment.slots for segment in found)
+        assert {s.model_version for s in found if s.copied} <= {table.champion}
+        per_bucket = copied_slots(table, percent).reshape(max(1, buckets), SLOTS)
+        held = round(table.split.get(table.champion, 0) * 100)
+        assert set(per_bucket.sum(axis=1).tolist()) == {round(held * percent / 100)}
+        assert (per_bucket == per_bucket[0]).all()
+        # One entry more in each bucket at most: that of the border.
+        assert len(found) <= len(table.segments) + max(1, buckets)
+
+
+@FAST
+@given(histories(), PERCENTS, PERCENTS)
+def test_a_larger_mirror_copies_the_same_users_and_more(
+    history: list[Split], one: float, other: float
+) -> None:
+    less, more = sorted((one, other))
+    for table in tables(history, 0):
+        assert not (copied_slots(table, less) & ~copied_slots(table, more)).any()
+
+
+def test_a_challenger_that_grows_takes_the_users_that_are_not_copied() -> None:
+    before = SegmentTable.initial({"v1": 90.0, "v2": 10.0}, "v1", 64)
+    after = before.moved_to({"v1": 50.0, "v2": 50.0})
+
+    assert before.mirrored(30.0)[:3] == [
+        Segment(0, "v2", 1_000, False),
+        Segment(0, "v1", 6_300, False),
+        Segment(0, "v1", 2_700, True),
+    ]
+    assert not (copied_slots(after, 30.0) & ~copied_slots(before, 30.0)).any()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from modelexperiment.core.mirroring import mirror_target
+from modelexperiment.core.allocation import SegmentTable
+from modelexperiment.core.mirroring import by_user, mirror_target
 from modelexperiment.core.routing import Mirror, Routing, in_place
 from modelexperiment.core.snapshot import RouteSeen
 from modelexperiment.core.status import Condition, Phase
@@ -113,6 +115,65 @@ def test_an_experiment_that_starts_again_remembers_what_it_mirrored_to() -> None
     assert life.status.phase is Phase.RUNNING
     assert life.status.memory.mirrored == ["v3"]
     assert routing(life).mirror == V3
+
+
+USERS = {"header": "x-user-id"}
+# Nothing of this file is about buckets of users.
+BY_REQUEST = {"unit": "Request"}
+
+
+def test_where_users_are_kept_it_is_users_that_are_copied() -> None:
+    life = Life(shadow=SHADOW, assignment=USERS, analysis=BY_REQUEST)
+    life.start()
+    life.poll(SOME)
+
+    found = routing(life)
+    assert (found.mirror, found.retired) == (Mirror("v3", 30, "v3", by_user=True), ("v3",))
+    assert found.table is not None
+    assert found.segments == tuple(found.table.mirrored(30))
+    assert routes_ready(life).message.startswith(
+        "routed: v1 50 / v2 50; v3 gets copies of the requests of 30 % of v1's users; users are "
+    )
+
+
+def test_copies_of_users_come_and_go_and_the_table_stays() -> None:
+    life = Life(shadow=SHADOW, assignment=USERS, analysis=BY_REQUEST)
+    life.start()
+    life.poll(SOME)
+    with_shadow, table = routing(life), life.status.assignment
+    life.edit(shadow=None)
+    life.poll(SOME)
+
+    assert routing(life).mirror is None
+    assert not in_place(seen_with(with_shadow), routing(life))
+    assert in_place(seen_with(routing(life)), routing(life))
+    assert life.status.assignment == table
+
+
+def test_an_http_route_copies_requests_also_where_it_keeps_users() -> None:
+    found = spec(shadow=SHADOW, assignment=USERS, analysis=BY_REQUEST, route=GATEWAY)
+
+    assert not by_user(found)
+    assert by_user(spec(shadow=SHADOW, assignment=USERS))
+    assert not by_user(spec(shadow=SHADOW))
+
+
+def seen_with(routing: Routing, **changes: Any) -> RouteSeen:
+    found = RouteSeen(
+        routing.split, ORIGINAL, routing.segments, True, copies_users=routing.copies_users
+    )
+    return replace(found, **changes)
+
+
+def test_copies_of_users_are_in_place_with_their_entries_and_the_filter() -> None:
+    table = SegmentTable.initial(HALVES, "v1", 64)
+    wanted = Routing(HALVES, table, Mirror("v3", 30, "v3", by_user=True), ("v3",))
+
+    assert in_place(seen_with(wanted), wanted)
+    assert not in_place(seen_with(wanted, copies_users=False), wanted)
+    assert not in_place(seen_with(wanted, segments=tuple(table.mirrored(31))), wanted)
+    assert not in_place(seen_with(wanted, segments=tuple(table.segments)), wanted)
+    assert not in_place(seen_with(wanted, mirrors={"v3": 30.0}), wanted)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from modelexperiment.core.allocation import SegmentTable
 from modelexperiment.core.assignment import user_slots
-from modelexperiment.core.proof import judge, questions
+from modelexperiment.core.proof import judge, questions, route_id
 from tests.core.builders import experiment
 
 EXPERIMENT = experiment(assignment={"header": "x-user-id"})
@@ -29,6 +29,13 @@ def test_as_many_users_of_each_version_are_asked_for(split: dict[str, float], bu
     assert set(Counter(asked.values()).values()) == {-(-20 // len(split))}
     slots = user_slots([user.encode() for user in asked], EXPERIMENT.salt, table.total)
     assert table.versions_of(slots).tolist() == list(asked.values())
+
+
+def test_a_mirror_is_no_other_route_to_prove() -> None:
+    table = SegmentTable.initial({"v1": 90.0, "v2": 10.0}, "v1", 64)
+
+    assert route_id("x", table.mirrored(30.0)) == route_id("x", table.segments)
+    assert route_id("x", table.mirrored(30.0)) != route_id("x", table.everything_to("v1").segments)
 
 
 def test_every_answer_must_be_as_predicted() -> None:

@@ -388,7 +388,6 @@ class IstioRouter:
         end, callers must not name a cluster themselves while the filter still copies: the entries
         guard against that until it is written.
         """
-        namespace, spec = experiment.namespace, experiment.spec
         table = routing.table
         copies = await self._copies_of(experiment, routing)
         # With a table the weights, which may be a rollback's, wait for nothing else.

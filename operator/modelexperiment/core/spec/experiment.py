@@ -30,7 +30,8 @@ class Shadow(Model):
     service: ObjectName | None = None
     """The backend that serves it (Gateway API). Default: modelVersion."""
     percent: Annotated[float, Field(gt=0, le=100)] = 100
-    """The share of the route's requests that is copied, in percent, with up to two decimals."""
+    """The share that is copied, in percent, with up to two decimals: of the route's requests, drawn
+    for each; with assignment on a VirtualService, of the champion's users, always the same ones."""
     max_divergence: Annotated[float, Field(gt=0, le=1)] = 0.05
     """The share of disagreeing predictions that is still accepted."""
     comparisons: Query | None = None
