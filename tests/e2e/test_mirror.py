@@ -16,7 +16,7 @@ from modelexperiment.core.assignment import user_slots
 from tests.e2e.gateway_lab import GatewayLab
 from tests.e2e.lab import Lab, Manifest, OperatorProcess, Traffic, eventually
 from tests.e2e.servers import MIRROR_TO
-from tests.e2e.users import Found, ask, predicted, table, users
+from tests.e2e.users import Found, ask, keyed, predicted, table, users
 
 pytestmark = pytest.mark.e2e
 VERSIONS = {"v1": 0.60, "v2": 0.62, "v3": 0.62}
@@ -151,11 +151,13 @@ def policies(lab: Lab) -> list[Any]:
 
 def wait_copies(lab: Lab, percent: float) -> set[str]:
     """Wait until Envoy copies a share of the champion's users, and give who that is."""
-    lab.apply(by_user(lab, percent))
     told = f"v3 gets copies of the requests of {percent:g} % of v1's users"
-    eventually(lambda: told in lab.condition("RoutesReady").get("message", ""), told)
     marked = 64 * round(9_000 * percent / 100)
-    eventually(lambda: marked_slots(lab) == marked and policies(lab), f"Envoy copies {percent} %")
+    with Traffic(lab, 50) as others:
+        lab.apply(by_user(lab, percent))
+        eventually(lambda: told in lab.condition("RoutesReady").get("message", ""), told)
+        eventually(lambda: marked_slots(lab) == marked and policies(lab), f"copies of {percent} %")
+    assert set(others.answers) == {"v1", "v2"}
     return copied_users(lab, percent)
 
 
@@ -187,7 +189,8 @@ def test_the_same_users_are_copied_each_time_and_nobody_can_ask_for_it(istio: La
     lab.apply(by_user(lab, None))
     with Traffic(lab, 50):
         lab.wait_phase("Running")
-    eventually(lambda: lab.gateway.route_weights("predict") == {"v1": 576_000, "v2": 64_000}, "v2")
+    lab.wait_split(v1=576_000, v2=64_000)
+    eventually(lambda: keyed(lab), "Envoy chooses by the user")
     answers = ask_all(lab, cluster)
     assert answers == predicted(table(lab), WHO)
     assert not lab.servers["v3"].users
@@ -211,8 +214,10 @@ def test_the_same_users_are_copied_each_time_and_nobody_can_ask_for_it(istio: La
     lab.servers["v3"].stop()
     assert ask_all(lab, cluster) == answers
     assert mirrors_to(lab) == []
-    lab.apply(by_user(lab, None))
-    eventually(lambda: not policies(lab) and not marked_slots(lab), "no copies without a shadow")
+    with Traffic(lab, 50) as others:
+        lab.apply(by_user(lab, None))
+        eventually(lambda: not policies(lab) and not marked_slots(lab), "no copies any more")
+    assert set(others.answers) == {"v1", "v2"}
     assert ask_all(lab, cluster.replace("|v3|", "|v2|")) == answers
     own = sum(got.version == "v2" for got in answers.values())
     assert lab.servers["v2"].users.total() == own

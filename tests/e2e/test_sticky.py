@@ -28,7 +28,7 @@ from modelexperiment.core.routing import Routing
 from modelexperiment.core.users import UserTable
 from tests.e2e import chart
 from tests.e2e.lab import HOST, Lab, Manifest, OperatorProcess, Traffic, eventually
-from tests.e2e.users import Found, ask, predicted, table, users, z_scores
+from tests.e2e.users import Found, ask, keyed, predicted, table, users, z_scores
 
 pytestmark = pytest.mark.e2e
 
@@ -46,12 +46,6 @@ def sticky(lab: Lab, name: str = "fraud-v2", **spec: Any) -> Manifest:
     """An experiment that keeps users; they are no unit here, so that nothing waits for buckets."""
     analysis = {"interval": "1s", "unit": "Request"}
     return lab.experiment(name, **{"assignment": BY_USER, "analysis": analysis, **spec})
-
-
-def keyed(lab: Lab, route: str = "predict") -> bool:
-    """Whether Envoy chooses by the user on a route, in its own configuration."""
-    found = lab.gateway.route(route) or {}
-    return bool(found.get("route", {}).get("weighted_clusters", {}).get("use_hash_policy"))
 
 
 def split_to(lab: Lab, manifest: Manifest, **percents: float) -> Found:

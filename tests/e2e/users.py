@@ -68,6 +68,12 @@ def _ask(lab: Lab, who: Sequence[str], path: str, cookie: str, claims: Mapping[s
     return found
 
 
+def keyed(lab: Lab, route: str = "predict") -> bool:
+    """Whether Envoy chooses by the user on a route, in its own configuration."""
+    found = lab.gateway.route(route) or {}
+    return bool(found.get("route", {}).get("weighted_clusters", {}).get("use_hash_policy"))
+
+
 def table(lab: Lab, name: str = "fraud-v2") -> UserTable:
     """The table that the experiment's status shows."""
     return UserTable.model_validate(lab.status(name)["assignment"])
