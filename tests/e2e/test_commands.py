@@ -129,6 +129,7 @@ def test_pause_resume_and_stop_by_command_and_by_spec(lab: Lab, shell: Shell) ->
         said = shell.says(f"mexp resume fraud-v2 {here}")
         assert said == f"{name}: Running; v1 90 / v2 10"
         eventually(lambda: lab.guardrail_state("errors") == "Pass", "a reading")
+        eventually(lambda: lab.status().get("sampleRatio", {}).get("expected"), "a sample ratio")
 
         page = shell.says(f"kubectl mexp status fraud-v2 {here}").splitlines()
         assert page[0].startswith(f"{name}  Running  v1 90 / v2 10  for ")
