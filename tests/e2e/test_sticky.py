@@ -28,7 +28,7 @@ from modelexperiment.core.routing import Routing
 from modelexperiment.core.users import UserTable
 from tests.e2e import chart
 from tests.e2e.lab import HOST, Lab, Manifest, OperatorProcess, Traffic, eventually
-from tests.e2e.users import Found, ask, predicted, table, users, z_scores
+from tests.e2e.users import Found, ask, keyed, predicted, table, users, z_scores
 
 pytestmark = pytest.mark.e2e
 
@@ -48,12 +48,6 @@ def sticky(lab: Lab, name: str = "fraud-v2", **spec: Any) -> Manifest:
     return lab.experiment(name, **{"assignment": BY_USER, "analysis": analysis, **spec})
 
 
-def keyed(lab: Lab, route: str = "predict") -> bool:
-    """Whether Envoy chooses by the user on a route, in its own configuration."""
-    found = lab.gateway.route(route) or {}
-    return bool(found.get("route", {}).get("weighted_clusters", {}).get("use_hash_policy"))
-
-
 def split_to(lab: Lab, manifest: Manifest, **percents: float) -> Found:
     """Change the split, wait until Envoy has it, and give what users are predicted to get."""
     manifest["spec"]["traffic"] = traffic(**percents)
@@ -69,7 +63,7 @@ def wait_for(lab: Lab, **percents: float) -> None:
     buckets = table_buckets(lab)
     weights = {v: round(share * 100) * buckets for v, share in percents.items() if share}
     eventually(
-        lambda: lab.gateway.route_weights("predict") == weights and keyed(lab),
+        lambda: lab.gateway.route_weights("predict") == weights and keyed(lab.gateway),
         f"Envoy has {weights}",
     )
 
@@ -109,7 +103,7 @@ def test_ten_thousand_users_three_times(lab: Lab, capsys: pytest.CaptureFixture[
 
     commanded(lab, expected, capsys)
     assert lab.condition("RoutesReady")["reason"] == "StickyUnproven"
-    assert not keyed(lab, "admin")
+    assert not keyed(lab.gateway, "admin")
 
 
 def commanded(lab: Lab, expected: Found, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,7 +195,7 @@ def test_two_experiments_draw_independently_and_one_may_go_by_cookie(
     lab.apply(sticky(lab, "admin", traffic=half, route=other, assignment=cookie))
     lab.wait_phase("Running")
     lab.wait_phase("Running", "admin")
-    eventually(lambda: keyed(lab) and keyed(lab, "admin"), "Envoy has both filters")
+    eventually(lambda: keyed(lab.gateway) and keyed(lab.gateway, "admin"), "Envoy has both filters")
     assert len(lab.gateway.route_segments("admin")) == 2
 
     one, two = ask(lab, SOME), ask(lab, SOME, "/admin", "session.id")
@@ -271,7 +265,7 @@ def test_assignment_may_come_and_go_while_the_experiment_runs(lab: Lab) -> None:
 
     del manifest["spec"]["assignment"]
     lab.apply(manifest)
-    eventually(lambda: filters(lab) == [] and not keyed(lab), "routed at random again")
+    eventually(lambda: filters(lab) == [] and not keyed(lab.gateway), "routed at random again")
     assert lab.destinations() == [("v1", 90), ("v2", 10)]
     assert "assignment" not in lab.status()
 

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from localcluster import Gateway
 from modelexperiment.core.assignment import user_slots
 from modelexperiment.core.users import UserTable
-from tests.e2e.lab import Lab
+from tests.e2e.lab import HOST, Lab
 from tests.e2e.servers import BUCKET, VERSION
 
 THREADS = 3
@@ -32,20 +33,38 @@ def users(number: int) -> list[str]:
     return [f"customer-{i}" for i in range(number)]
 
 
+def keyed(envoy: Gateway, route: str = "predict") -> bool:
+    """Whether Envoy chooses by the user on a route, in its own configuration."""
+    found = envoy.route(route) or {}
+    return bool(found.get("route", {}).get("weighted_clusters", {}).get("use_hash_policy"))
+
+
 def ask(lab: Lab, who: Sequence[str], path: str = "/predict", cookie: str = "") -> Found:
-    """One request for each user through Envoy, on a few connections."""
+    """One request for each user through the lab's Envoy."""
+    return ask_at(lab.gateway, HOST, who, path, cookie)
+
+
+def ask_at(
+    envoy: Gateway, host: str, who: Sequence[str], path: str = "/predict", cookie: str = ""
+) -> Found:
+    """One request for each user to a host through an Envoy, on a few connections."""
+
+    def some(first: int) -> Found:
+        return _ask(envoy, host, who[first::THREADS], path, cookie)
+
     found: Found = {}
     with ThreadPoolExecutor(THREADS) as pool:
-        for part in pool.map(lambda n: _ask(lab, who[n::THREADS], path, cookie), range(THREADS)):
+        for part in pool.map(some, range(THREADS)):
             found |= part
     return found
 
 
-def _ask(lab: Lab, who: Sequence[str], path: str, cookie: str) -> Found:
-    connection = http.client.HTTPConnection("127.0.0.1", lab.gateway.port, timeout=10)
+def _ask(envoy: Gateway, host: str, who: Sequence[str], path: str, cookie: str) -> Found:
+    connection = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=10)
     found = {}
     for user in who:
         headers = {"cookie": f"a=b; {cookie}={user}; c=d"} if cookie else {"x-user-id": user}
+        headers["host"] = host
         # What a caller claims to be stamped is overwritten.
         headers |= {VERSION: "spoofed", BUCKET: "99999"}
         connection.request("GET", path, headers=headers)
