@@ -226,14 +226,29 @@ class Cluster:
 
         One that runs already under this name is returned as it is.
         """
+        return self._proxy("router", name, namespace, labels)
+
+    def sidecar(self, name: str, namespace: str, labels: Mapping[str, str]) -> Gateway:
+        """An Envoy that istiod configures as the sidecar of a workload with these labels.
+
+        Its application would send requests to ``url``, where it listens once a ``Sidecar`` says
+        so: see ``manifests.sidecar_egress``. Names are shared with gateways.
+        """
+        return self._proxy("sidecar", name, namespace, labels)
+
+    def _proxy(
+        self, kind: config.ProxyKind, name: str, namespace: str, labels: Mapping[str, str]
+    ) -> Gateway:
         part = part_name(name, namespace)
         known = self._state()["gateways"].get(part)
         if known is None or not self._processes.alive(part):
-            known = startup.with_free_ports(lambda: self._start_gateway(name, namespace, labels))
+            known = startup.with_free_ports(
+                lambda: self._start_proxy(kind, name, namespace, labels)
+            )
         return self._gateway_handle(known)
 
-    def _start_gateway(
-        self, name: str, namespace: str, labels: Mapping[str, str]
+    def _start_proxy(
+        self, kind: config.ProxyKind, name: str, namespace: str, labels: Mapping[str, str]
     ) -> dict[str, Any]:
         part = part_name(name, namespace)
         port, admin_port = free_ports(2)
@@ -249,6 +264,7 @@ class Cluster:
                 address=known["address"],
                 admin_port=admin_port,
                 istiod_grpc_port=self._ports.istiod_grpc,
+                kind=kind,
             ),
         )
         self._write_state(lambda state: state["gateways"].update({part: known}))

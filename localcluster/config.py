@@ -11,10 +11,11 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 LOOPBACK = "127.0.0.1"
 ISSUER = "https://kubernetes.default.svc"
+ProxyKind = Literal["router", "sidecar"]
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
@@ -210,23 +211,28 @@ def envoy_bootstrap(
     address: str,
     admin_port: int,
     istiod_grpc_port: int,
+    kind: ProxyKind = "router",
 ) -> dict[str, Any]:
-    """Envoy's bootstrap as a router (gateway) that takes its configuration from istiod.
+    """Envoy's bootstrap as a router (gateway) or a sidecar that istiod configures.
 
     ``address`` is the identity of the proxy in istiod's eyes; it must be no endpoint's address, or
     istiod gives the proxy that endpoint's labels.
     """
+    metadata = {
+        "NAMESPACE": namespace,
+        "LABELS": dict(labels),
+        "CLUSTER_ID": "Kubernetes",
+        "ISTIO_VERSION": "1.31.0",
+        "INSTANCE_IPS": address,
+    }
+    if kind == "sidecar":
+        # Nothing is redirected to the proxy here: its application asks it on a port of its own.
+        metadata["INTERCEPTION_MODE"] = "NONE"
     return {
         "node": {
-            "id": f"router~{address}~{name}.{namespace}~{namespace}.svc.cluster.local",
+            "id": f"{kind}~{address}~{name}.{namespace}~{namespace}.svc.cluster.local",
             "cluster": f"{name}.{namespace}",
-            "metadata": {
-                "NAMESPACE": namespace,
-                "LABELS": dict(labels),
-                "CLUSTER_ID": "Kubernetes",
-                "ISTIO_VERSION": "1.31.0",
-                "INSTANCE_IPS": address,
-            },
+            "metadata": metadata,
         },
         "admin": {"address": _socket_address(admin_port)},
         "stats_config": {"use_all_default_tags": False, "stats_tags": _stats_tags()},

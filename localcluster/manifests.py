@@ -87,6 +87,21 @@ def istio_gateway(namespace: str, name: str, gateway: Gateway) -> Manifest:
     return _object(ISTIO, "Gateway", namespace, name, spec)
 
 
+def sidecar_egress(namespace: str, name: str, sidecar: Gateway) -> Manifest:
+    """An Istio Sidecar that lets a running Envoy listen for the hosts of its namespace.
+
+    Only hosts with a port of that number are reached through it.
+    """
+    listener = {
+        "port": {"number": sidecar.port, "name": "http", "protocol": "HTTP"},
+        "bind": LOOPBACK,
+        "captureMode": "NONE",
+        "hosts": ["./*"],
+    }
+    spec = {"workloadSelector": {"labels": dict(sidecar.labels)}, "egress": [listener]}
+    return _object(ISTIO, "Sidecar", namespace, name, spec)
+
+
 def backend_hosts(
     namespace: str, ports_by_host: Mapping[str, int], *, port: int = 80
 ) -> list[Manifest]:

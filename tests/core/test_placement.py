@@ -10,7 +10,7 @@ import pytest
 
 from modelexperiment.core.allocation import SegmentTable, moved
 from modelexperiment.core.plan import decide
-from modelexperiment.core.proof import route_id
+from modelexperiment.core.proof import HOLDS, due, route_id
 from modelexperiment.core.routing import Routing, in_place
 from modelexperiment.core.snapshot import Problem, Proof, RouteSeen
 from modelexperiment.core.status import Phase
@@ -237,12 +237,62 @@ def test_only_a_proof_of_just_this_route_makes_it_sticky() -> None:
     assert reason(life) == ("True", "StickyUnproven")
 
 
+def proved() -> tuple[Life, str]:
+    """A running experiment just after its route was proven, and the route's name."""
+    life = running()
+    assert life.status.assignment is not None
+    this = route_id(life.status.assignment.drawn_by, table(life).segments)
+    life.poll(proof=Proof(this, 20))
+    assert reason(life) == ("True", "Sticky")
+    return life, this
+
+
+def is_due(life: Life, after: timedelta) -> bool:
+    assert life.status.assignment is not None
+    now = life.now + after
+    return due(life.status.assignment, table(life).segments, life.status.memory, now)
+
+
+def test_a_proof_is_asked_for_again_after_a_while() -> None:
+    life, this = proved()
+    assert not is_due(life, HOLDS - timedelta(seconds=1))
+    assert is_due(life, HOLDS)
+
+    life.poll(after=HOLDS, proof=Proof(this, 20))
+    assert reason(life) == ("True", "Sticky")
+    assert not is_due(life, HOLDS - timedelta(seconds=1))
+    # A status of before proofs were dated.
+    memory = life.status.memory.model_copy(update={"proven_at": None})
+    life.status = life.status.model_copy(update={"memory": memory})
+    assert is_due(life, timedelta(0))
+
+
+def test_a_proxy_that_follows_no_more_is_seen_and_asked_until_it_does() -> None:
+    life, this = proved()
+    life.poll(after=HOLDS, proof=Proof(this, 20, ("u1 got v1 and v2 instead of v2",)))
+    assert reason(life) == ("Unknown", "NotAsPredicted")
+    assert is_due(life, timedelta(0))
+
+    life.poll(proof=Problem("ProbeFailed", "nobody answers"))
+    assert reason(life) == ("True", "StickyUnproven")
+    life.poll(proof=Proof(this, 20))
+    assert reason(life) == ("True", "Sticky")
+
+
+def test_a_proof_that_can_not_be_renewed_is_none() -> None:
+    life, _ = proved()
+    life.poll(after=HOLDS, proof=Problem("ProbeFailed", "nobody answers"))
+    assert reason(life) == ("True", "StickyUnproven")
+    assert is_due(life, timedelta(0))
+
+
 def test_a_table_for_one_version_needs_no_proof() -> None:
     life = running()
     life.edit(stop=True)
     life.poll()
 
     assert reason(life) == ("True", "Sticky")
+    assert not is_due(life, HOLDS)
 
 
 def test_the_same_table_comes_of_a_decision_that_was_never_written() -> None:

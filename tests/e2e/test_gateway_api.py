@@ -159,7 +159,7 @@ def test_users_are_kept_through_ramp_rollback_and_return(
         lab.apply(manifest)
         lab.wait_phase("Running")
     lab.wait_split(v1=90, v2=10)
-    eventually(lambda: keyed(lab), "Envoy chooses by the user")
+    eventually(lambda: keyed(lab.gateway), "Envoy chooses by the user")
     first = [versions(ask(lab, SOME)) for _ in range(2)]
     assert first == [versions(predicted(table(lab), SOME))] * 2
     eventually(lambda: lab.condition("RoutesReady").get("reason") == "StickyUnproven", "sticky")

@@ -190,7 +190,7 @@ def test_the_same_users_are_copied_each_time_and_nobody_can_ask_for_it(istio: La
     with Traffic(lab, 50):
         lab.wait_phase("Running")
     lab.wait_split(v1=576_000, v2=64_000)
-    eventually(lambda: keyed(lab), "Envoy chooses by the user")
+    eventually(lambda: keyed(lab.gateway), "Envoy chooses by the user")
     answers = ask_all(lab, cluster)
     assert answers == predicted(table(lab), WHO)
     assert not lab.servers["v3"].users

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from localcluster import Gateway
 from modelexperiment.core.assignment import user_slots
 from modelexperiment.core.users import UserTable
-from tests.e2e.lab import Lab
+from tests.e2e.lab import HOST, Lab
 from tests.e2e.servers import BUCKET, VERSION
 
 THREADS = 3
@@ -32,6 +33,12 @@ def users(number: int) -> list[str]:
     return [f"customer-{i}" for i in range(number)]
 
 
+def keyed(envoy: Gateway, route: str = "predict") -> bool:
+    """Whether Envoy chooses by the user on a route, in its own configuration."""
+    found = envoy.route(route) or {}
+    return bool(found.get("route", {}).get("weighted_clusters", {}).get("use_hash_policy"))
+
+
 def ask(
     lab: Lab,
     who: Sequence[str],
@@ -39,11 +46,23 @@ def ask(
     cookie: str = "",
     claims: Mapping[str, str] | None = None,
 ) -> Found:
-    """One request for each user through Envoy, on a few connections; `claims` are headers."""
+    """One request for each user through the lab's Envoy; `claims` are headers."""
+    return ask_at(lab.gateway, HOST, who, path, cookie, claims)
+
+
+def ask_at(
+    envoy: Gateway,
+    host: str,
+    who: Sequence[str],
+    path: str = "/predict",
+    cookie: str = "",
+    claims: Mapping[str, str] | None = None,
+) -> Found:
+    """One request for each user to a host through an Envoy, on a few connections."""
     found: Found = {}
 
     def some(first: int) -> Found:
-        return _ask(lab, who[first::THREADS], path, cookie, claims or {})
+        return _ask(envoy, host, who[first::THREADS], path, cookie, claims or {})
 
     with ThreadPoolExecutor(THREADS) as pool:
         for part in pool.map(some, range(THREADS)):
@@ -51,11 +70,19 @@ def ask(
     return found
 
 
-def _ask(lab: Lab, who: Sequence[str], path: str, cookie: str, claims: Mapping[str, str]) -> Found:
-    connection = http.client.HTTPConnection("127.0.0.1", lab.gateway.port, timeout=10)
+def _ask(
+    envoy: Gateway,
+    host: str,
+    who: Sequence[str],
+    path: str,
+    cookie: str,
+    claims: Mapping[str, str],
+) -> Found:
+    connection = http.client.HTTPConnection("127.0.0.1", envoy.port, timeout=10)
     found = {}
     for user in who:
         headers = {"cookie": f"a=b; {cookie}={user}; c=d"} if cookie else {"x-user-id": user}
+        headers["host"] = host
         # What a caller claims to be stamped is overwritten.
         headers |= {VERSION: "spoofed", BUCKET: "99999", **claims}
         connection.request("GET", path, headers=headers)
@@ -66,12 +93,6 @@ def _ask(lab: Lab, who: Sequence[str], path: str, cookie: str, claims: Mapping[s
         found[user] = Got(body, int(answer.getheader(BUCKET) or -1))
     connection.close()
     return found
-
-
-def keyed(lab: Lab, route: str = "predict") -> bool:
-    """Whether Envoy chooses by the user on a route, in its own configuration."""
-    found = lab.gateway.route(route) or {}
-    return bool(found.get("route", {}).get("weighted_clusters", {}).get("use_hash_policy"))
 
 
 def table(lab: Lab, name: str = "fraud-v2") -> UserTable:

@@ -63,6 +63,7 @@ def test_an_envoy_says_who_it_is_and_where_istiod_is() -> None:
     assert node["id"] == "router~127.9.9.9~gw.fraud~fraud.svc.cluster.local"
     assert node["metadata"]["LABELS"] == {"istio": "x"}
     assert node["metadata"]["NAMESPACE"] == "fraud"
+    assert "INTERCEPTION_MODE" not in node["metadata"]
     [cluster] = bootstrap["static_resources"]["clusters"]
     [service] = bootstrap["dynamic_resources"]["ads_config"]["grpc_services"]
     assert service["envoy_grpc"]["cluster_name"] == cluster["name"]
@@ -70,3 +71,19 @@ def test_an_envoy_says_who_it_is_and_where_istiod_is() -> None:
     [endpoint] = group["lb_endpoints"]
     address = endpoint["endpoint"]["address"]["socket_address"]
     assert address == {"address": "127.0.0.1", "port_value": 2}
+
+
+def test_a_sidecar_says_so_and_that_nothing_is_redirected_to_it() -> None:
+    bootstrap = config.envoy_bootstrap(
+        "app",
+        "fraud",
+        {"app": "x"},
+        address="127.9.9.9",
+        admin_port=1,
+        istiod_grpc_port=2,
+        kind="sidecar",
+    )
+    node = bootstrap["node"]
+    assert node["id"] == "sidecar~127.9.9.9~app.fraud~fraud.svc.cluster.local"
+    assert node["metadata"]["INTERCEPTION_MODE"] == "NONE"
+    assert node["metadata"]["LABELS"] == {"app": "x"}

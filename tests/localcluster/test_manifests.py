@@ -66,3 +66,11 @@ def test_an_http_route_splits_among_the_hosts_of_service_entries() -> None:
     backends = [backend["name"] for backend in rule["backendRefs"]]
     assert backends == [host for entry in entries for host in entry["spec"]["hosts"]]
     assert [backend["weight"] for backend in rule["backendRefs"]] == [50, 50]
+
+
+def test_a_sidecar_listens_on_loopback_for_the_hosts_of_its_namespace() -> None:
+    sidecar = manifests.sidecar_egress("fraud", "caller", GATEWAY)
+    [listener] = sidecar["spec"]["egress"]
+    assert (listener["bind"], listener["port"]["number"]) == ("127.0.0.1", GATEWAY.port)
+    assert listener["hosts"] == ["./*"]
+    assert sidecar["spec"]["workloadSelector"]["labels"] == GATEWAY.labels

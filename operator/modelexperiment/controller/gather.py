@@ -90,7 +90,7 @@ class Gatherer:
         proven: Proof | Problem | None = None
         if poll and (not status.phase.ended or restart):
             polled, proven = await asyncio.gather(
-                self._poll(experiment, status, refused), self._prove(experiment, status, route)
+                self._poll(experiment, status, refused), self._prove(experiment, status, route, now)
             )
         return Snapshot(
             now=now,
@@ -124,15 +124,19 @@ class Gatherer:
             return last, str(error)
 
     async def _prove(
-        self, experiment: Experiment, status: ExperimentStatus, route: RouteSeen | Problem
+        self,
+        experiment: Experiment,
+        status: ExperimentStatus,
+        route: RouteSeen | Problem,
+        now: datetime,
     ) -> Proof | Problem | None:
-        """Ask the proxy as some users, where the route has not been proven yet as it stands."""
+        """Ask the proxy as some users, where the route as it stands has no proof that holds."""
         assignment, users = experiment.spec.assignment, status.assignment
         if not (assignment and assignment.probe and users and self.prober):
             return None
         if isinstance(route, Problem) or not (route.sticky and route.segments):
             return None
-        if not proof.unproven(users, route.segments, status.memory.proven):
+        if not proof.due(users, route.segments, status.memory, now):
             return None
         url = assignment.probe.url
         allowed = self.settings.probe_allowed_urls

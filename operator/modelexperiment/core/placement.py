@@ -107,10 +107,17 @@ def take_redraw(draft: Draft) -> None:
 
 
 def take_proof(draft: Draft) -> None:
-    """Remember a route that the proxy was seen to follow; it needs no proof again."""
+    """Remember a route that the proxy was seen to follow, and forget it if it is not any more.
+
+    A proof that could not be renewed is none either: the proxy may have changed since.
+    """
     found = draft.snapshot.proof
+    if found is None:
+        return
     if isinstance(found, Proof) and not found.wrong:
-        draft.remember(proven=found.of)
+        draft.remember(proven=found.of, proven_at=draft.snapshot.now)
+    else:
+        draft.remember(proven="", proven_at=None)
 
 
 def asked(experiment: Experiment) -> UserTable | None:

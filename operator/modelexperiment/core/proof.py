@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -17,10 +18,13 @@ from modelexperiment.core.allocation import Segment, without_copies
 from modelexperiment.core.assignment import user_slots
 from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.snapshot import Proof
+from modelexperiment.core.status import Memory
 from modelexperiment.core.users import UserTable
 
 USERS = 20
 REPEATS = 2
+HOLDS = timedelta(minutes=10)
+"""After which a proof is asked for again."""
 # Enough for ten users of a version that gets a hundredth of a percent, nearly always.
 _CANDIDATES = 200_000
 
@@ -65,3 +69,14 @@ def unproven(users: UserTable, segments: Sequence[Segment], proven: str) -> bool
     """Whether there is anything to prove yet: with a single version there never is."""
     several = len({segment.model_version for segment in segments}) > 1
     return several and route_id(users.drawn_by, segments) != proven
+
+
+def due(users: UserTable, segments: Sequence[Segment], memory: Memory, now: datetime) -> bool:
+    """Whether to ask the proxy: what is unproven, and what was proven a while ago.
+
+    The proxies may follow another istiod by now, which an unchanged route tells nothing of.
+    """
+    if unproven(users, segments, memory.proven):
+        return True
+    several = unproven(users, segments, "")
+    return several and (memory.proven_at is None or now - memory.proven_at >= HOLDS)

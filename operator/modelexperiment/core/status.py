@@ -281,6 +281,8 @@ class Memory(Part):
     """The versions that were last seen without ready endpoints, of those that have a share."""
     proven: str = ""
     """Of the route that the proxy was last seen to follow for every user asked."""
+    proven_at: Time | None = None
+    """When that was seen last."""
     mirrored: list[str] = []
     """The subsets or backends that copies of requests were ever sent to."""
 
