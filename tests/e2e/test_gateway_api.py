@@ -14,7 +14,7 @@ import pytest
 from localcluster import Cluster
 from tests.e2e.gateway_lab import GatewayLab
 from tests.e2e.lab import OperatorProcess, Traffic, eventually
-from tests.e2e.users import Found, ask, predicted, table, users
+from tests.e2e.users import Found, ask, keyed, predicted, table, users
 
 pytestmark = pytest.mark.e2e
 
@@ -132,12 +132,6 @@ def test_a_backend_that_does_not_exist_is_named(lab: GatewayLab) -> None:
     lab.cluster.kubectl("create", "service", "clusterip", "v2", "--tcp=81", "-n", lab.namespace)
     message = f"spec.traffic[v2]: Service v2 in {lab.namespace} has no port 80; it has 81"
     eventually(lambda: lab.condition("RoutesReady").get("message") == message, message, 15)
-
-
-def keyed(lab: GatewayLab) -> bool:
-    """Whether Envoy chooses by the user, in its own configuration."""
-    action = (lab.gateway.route("predict") or {}).get("route", {})
-    return bool(action.get("weighted_clusters", {}).get("use_hash_policy"))
 
 
 def versions(found: Found) -> dict[str, str]:
