@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from modelexperiment.core.plan import finish_rollback
+from modelexperiment.core.plan import decide, finish_rollback
 from modelexperiment.core.snapshot import Problem
 from modelexperiment.core.status import Action, Phase, Verdict
 from tests.core.builders import ACCURACY, ERRORS, ORIGINAL, Life, traffic
@@ -249,10 +249,10 @@ def test_nor_does_one_start_again_whose_status_was_written_late() -> None:
     before = life.status
     decided = life.poll(errors=0.1)
 
-    life.status = finish_rollback(before, decided).status
-    assert life.status.phase is Phase.ROLLED_BACK
-    life.poll(errors=0.01)
-    assert life.status.phase is Phase.ROLLED_BACK
+    finished = finish_rollback(before, decided).status
+    assert finished.phase is Phase.ROLLED_BACK
+    later = life.snapshot(counted=life.counted(), readings=life.readings(0.01))
+    assert decide(life.experiment, finished, later).status.phase is Phase.ROLLED_BACK
 
 
 @pytest.mark.parametrize(
