@@ -224,7 +224,9 @@ def test_two_experiments_draw_independently_and_one_may_go_by_cookie(
     }
     counts = np.zeros((2, 2))
     for user in SOME:
-        counts[one[user].version == "v2", two[user].version == "v2"] += 1
+        # As numbers: NumPy takes booleans for masks.
+        counts[int(one[user].version == "v2"), int(two[user].version == "v2")] += 1
+    assert counts.sum() == len(SOME)
     p = float(chi2_contingency(counts, correction=False).pvalue)
     with capsys.disabled():
         print(f"\ntwo salts: chi-square p = {p:.3f}")
