@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from modelexperiment.core.snapshot import Problem
+from modelexperiment.core.plan import decide, finish_rollback
+from modelexperiment.core.snapshot import Problem, RouteSeen
 from modelexperiment.core.status import Action, Phase, Verdict
 from tests.core.builders import ACCURACY, ERRORS, ORIGINAL, Life, traffic
 
@@ -219,6 +220,53 @@ def test_a_rolled_back_experiment_starts_again_once_it_is_asked_something_else(
     assert life.status.decision.action is Action.EXTEND_TEST
     assert life.status.guardrails[0].breaches == 0
     assert life.status.memory.original_route == ORIGINAL
+
+
+def test_a_rollback_under_a_split_that_was_edited_before_it_stays() -> None:
+    """What was edited while it ran has been asked already, and is no reason to start again."""
+    life = Life(guardrails=[ERRORS])
+    life.start(errors=0.01)
+    life.edit(traffic=traffic(v1=80, v2=20))
+    life.poll(errors=0.01)
+    life.poll(errors=0.1)
+    assert life.status.phase is Phase.ROLLED_BACK
+
+    life.poll(errors=0.01)
+    assert life.status.phase is Phase.ROLLED_BACK
+    # Nor one that is seen for the first time by the poll that finds the breach.
+    life = Life(guardrails=[ERRORS])
+    life.start(errors=0.01)
+    life.edit(traffic=traffic(v1=80, v2=20))
+    life.poll(errors=0.1)
+    life.poll(errors=0.01)
+    assert life.status.phase is Phase.ROLLED_BACK
+
+
+def test_nor_does_one_start_again_whose_status_was_written_late() -> None:
+    life = Life(guardrails=[ERRORS])
+    life.start(errors=0.01)
+    life.edit(traffic=traffic(v1=80, v2=20))
+    before = life.status
+    decided = life.poll(errors=0.1)
+
+    finished = finish_rollback(before, decided).status
+    assert finished.phase is Phase.ROLLED_BACK
+    later = life.snapshot(counted=life.counted(), readings=life.readings(0.01))
+    assert decide(life.experiment, finished, later).status.phase is Phase.ROLLED_BACK
+
+
+def test_nor_one_whose_rollback_is_finished_by_what_the_route_tells() -> None:
+    """Killed between the route and the status, by the first poll that saw an edit."""
+    life = Life(guardrails=[ERRORS])
+    life.start(errors=0.01)
+    life.edit(traffic=traffic(v1=80, v2=20))
+    before = life.status
+    decided = life.poll(errors=0.1)
+    assert decided.routing is not None
+    route = RouteSeen(decided.split, ORIGINAL, marker=decided.routing.marker)
+
+    later = life.snapshot(counted=life.counted(), readings=life.readings(0.01), route=route)
+    assert decide(life.experiment, before, later).status.phase is Phase.ROLLED_BACK
 
 
 @pytest.mark.parametrize(

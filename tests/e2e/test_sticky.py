@@ -46,7 +46,8 @@ def traffic(**percents: float) -> list[dict[str, Any]]:
 
 def sticky(lab: Lab, name: str = "fraud-v2", **spec: Any) -> Manifest:
     """An experiment that keeps users; they are no unit here, so that nothing waits for buckets."""
-    analysis = {"interval": "1s", "unit": "Request"}
+    # Nor may a verdict end it, which thousands of requests may well reach.
+    analysis = {"interval": "1s", "unit": "Request", "minDuration": "1h"}
     return lab.experiment(name, **{"assignment": BY_USER, "analysis": analysis, **spec})
 
 
@@ -191,6 +192,9 @@ def test_three_versions_ramp_roll_back_and_come_back(three: Lab) -> None:
 
     # The guardrail looks back five seconds, and would break again at once.
     time.sleep(7)
+    # What was edited before the rollback is no reason to start again.
+    assert [reason for reason, _ in lab.events()].count("Started") == 1
+    assert lab.status()["phase"] == "RolledBack"
     manifest["spec"]["analysis"] = {**manifest["spec"]["analysis"], "maxDuration": "13d"}
     lab.apply(manifest)
     with Traffic(lab, 50):
@@ -220,7 +224,9 @@ def test_two_experiments_draw_independently_and_one_may_go_by_cookie(
     }
     counts = np.zeros((2, 2))
     for user in SOME:
-        counts[one[user].version == "v2", two[user].version == "v2"] += 1
+        # As numbers: NumPy takes booleans for masks.
+        counts[int(one[user].version == "v2"), int(two[user].version == "v2")] += 1
+    assert counts.sum() == len(SOME)
     p = float(chi2_contingency(counts, correction=False).pvalue)
     with capsys.disabled():
         print(f"\ntwo salts: chi-square p = {p:.3f}")

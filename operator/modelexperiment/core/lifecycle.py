@@ -152,6 +152,8 @@ def take_edits(draft: Draft) -> None:
     if status.phase.ended:
         _start_again(draft)
         return
+    # What is edited while it runs is asked from now on: its end is an answer to that.
+    draft.remember(purpose=purpose(spec))
     # What an arm that is not ready leaves to the champion changes the shares as an edit does.
     split = readiness.routable(spec, spec.split, draft.snapshot.not_ready)
     if not rollout.same_split(_split_of(status.memory.split), split):

@@ -125,6 +125,9 @@ def finish_rollback(before: ExperimentStatus, decided: Plan) -> Plan:
     """A rollback that was decided earlier, over a status that somebody has written since."""
     said = ("phase", "end_time", "decision", "guardrails", "rollout", "conditions", "summary")
     status = before.model_copy(update={name: getattr(decided.status, name) for name in said})
+    # It answers the spec that it saw, or it would start again at once.
+    asked = {"purpose": decided.status.memory.purpose}
+    status = status.model_copy(update={"memory": status.memory.model_copy(update=asked)})
     return replace(decided, status=status)
 
 

@@ -28,6 +28,7 @@ def marker(draft: Draft) -> str | None:
         return None
     kept: dict[str, Any] = {
         "run": _run(draft),
+        "purpose": status.memory.purpose,
         "decision": status.decision.dump(),
         "guardrails": [g.dump() for g in status.guardrails if g.breach is not None],
     }
@@ -52,11 +53,14 @@ def finish(draft: Draft) -> None:
         if kept["run"] != _run(draft):
             return
         decided = Decision.model_validate(kept["decision"])
+        # Of the spec that broke the guardrail, which the status may not have seen yet.
+        purpose = str(kept.get("purpose", draft.status.memory.purpose))
         broken = [GuardrailStatus.model_validate(g) for g in kept["guardrails"]]
     except (ValueError, KeyError, TypeError, ValidationError):
         # Somebody wrote what no operator did.
         return
     ramp.end(draft, Phase.ROLLED_BACK)
+    draft.remember(purpose=purpose)
     known = {(g.name, g.model_version): g for g in [*draft.status.guardrails, *broken]}
     draft.update(decision=decided, guardrails=list(known.values()))
     champion = draft.spec.champion_version
