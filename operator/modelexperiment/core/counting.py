@@ -129,8 +129,8 @@ def growth(
     """Count what each group's counters grew by in (since, until].
 
     `series` holds samples from before `since` on; `earlier` the last value before that of series
-    that have none there. A series in neither is new and counts from zero, unless its first sample is
-    no later than `known_until`: where Prometheus has lost its history, such a series was there
+    that have none there. A series in neither is new and counts from zero, unless its first sample
+    is no later than `known_until`: where Prometheus has lost its history, such a series was there
     before, and its first value says nothing about this span. CountingError on a value
     that no counter can have, and where `strict` on a series that falls again and again: once an
     experiment is on, every fall counts as a restart, or the count would stand still.
