@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -62,9 +63,16 @@ class _PatientLock(LeaseLock):
         """Whether this process has led."""
         self.taken = asyncio.Event()
         """Set once somebody else holds the Lease after that."""
+        self.election: leaderelection.LeaderElection | None = None
+        """Who asks, once it is there."""
 
     async def get(self, name: str, namespace: str) -> tuple[bool, Any]:
         """The record in the Lease, or why there is none."""
+        if self.election:
+            # It reckons by the node's clock. After a step back its last look would lie in the
+            # future, and a Lease that nobody renews would be respected until that time has come.
+            seen = self.election.observed_time_milliseconds
+            self.election.observed_time_milliseconds = min(seen, int(time.time() * 1000))
         try:
             async with asyncio.timeout(self._patience):
                 found, record = await super().get(name, namespace)
@@ -155,7 +163,8 @@ async def lead(
         onstarted_leading=start,
         onstopped_leading=lost,
     )
-    election = asyncio.create_task(leaderelection.LeaderElection(config).run())
+    lock.election = leaderelection.LeaderElection(config)
+    election = asyncio.create_task(lock.election.run())
     taken = asyncio.create_task(lock.taken.wait())
     try:
         first: set[asyncio.Future[Any]] = {election, worked, taken}
