@@ -56,8 +56,12 @@ class FlakyApi:
         """Listen no more."""
 
         async def stop() -> None:
-            await self._session.close()
+            for task in self._watching:
+                task.cancel()
             await self._runner.cleanup()
+            await self._session.close()
+            # Connections are closed in the loop's next rounds.
+            await asyncio.sleep(0.2)
 
         asyncio.run_coroutine_threadsafe(stop(), self._loop).result(30)
         self._loop.call_soon_threadsafe(self._loop.stop)
@@ -99,9 +103,12 @@ class FlakyApi:
                 await answer.prepare(request)
                 following = asyncio.create_task(self._follow(found, answer))
                 self._watching.add(following)
-                await asyncio.wait({following})
-                self._watching.discard(following)
-                if following.cancelled() and request.transport:
+                try:
+                    await asyncio.wait({following})
+                finally:
+                    following.cancel()
+                    self._watching.discard(following)
+                if (following.cancelled() or following.exception()) and request.transport:
                     request.transport.abort()
                 return answer
         except (ClientError, TimeoutError, ConnectionError) as error:

@@ -100,7 +100,7 @@ def test_a_leader_that_was_paused_wakes_up_beside_its_successor(start: Start, la
     follower = start("second")
     before = started(lab)
     with Traffic(lab, 100):
-        for _ in range(3):
+        for _ in range(2):
             time.sleep(1.7)
             led, ended = follower.process.log.count("leading as"), leader.restarts
             leader.process.signal(signal.SIGSTOP)

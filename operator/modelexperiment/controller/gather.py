@@ -72,6 +72,7 @@ class Gatherer:
         self, experiment: Experiment, status: ExperimentStatus, seen: Object, *, poll: bool
     ) -> Snapshot:
         """See the world; the metrics only if a poll is due."""
+        now = self._now(experiment)
         generation = int(seen["metadata"]["generation"])
         alerts_refused = refused_receiver(experiment.spec, self.settings.alerts_allowed_urls)
         refused = unsupported(experiment.spec)
@@ -80,7 +81,6 @@ class Gatherer:
             refused = refused or alerts_refused or tracking.refused(experiment.spec, self.settings)
         if refused and not status.phase.started:
             # Nothing can be read for a spec that is not understood whole.
-            now = self._now(experiment)
             return Snapshot(now=now, generation=generation, route=refused, unsupported=refused)
         route = await self.router.read(experiment)
         not_ready, readiness_error = await self._not_ready(experiment, status)
@@ -95,6 +95,7 @@ class Gatherer:
                 self._poll(experiment, status, refused), self._prove(experiment, status, route, now)
             )
         return Snapshot(
+            # A poll may have heard what time it is.
             now=self._now(experiment),
             generation=generation,
             route=route,
