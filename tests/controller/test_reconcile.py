@@ -108,6 +108,46 @@ def test_an_hour_without_an_operator_loses_nothing(make: MakeCluster) -> None:
     assert cluster.counted() == {"v1": 2_160, "v2": 1_440}
 
 
+def test_an_emptied_prometheus_is_told_of_and_a_series_that_comes_back_late_counts_from_there(
+    make: MakeCluster,
+) -> None:
+    cluster = make()
+    cluster.production.serve(1_000, 500)
+    cluster.start()
+    cluster.production.serve(100, 50)
+    cluster.poll()
+    assert cluster.counted() == {"v1": 100, "v2": 50}
+
+    cluster.production._samples.clear()
+    cluster.production.serve(0, 0)
+    late = {
+        labels: samples.pop()
+        for labels, samples in cluster.production._samples.items()
+        if dict(labels)["model_version"] == "v2"
+    }
+    # The challenger's target is scraped two seconds after the champion's, as targets are.
+    for labels, (time, value) in late.items():
+        cluster.production._samples[labels].append((time + 2.0, value))
+    cluster.production.time += 2.0
+    for _ in range(4):
+        cluster.production.serve(10, 20)
+        cluster.reconcile(cluster.new_operator())
+
+    cluster.poll()
+    assert cluster.counted() == {"v1": 140, "v2": 130}
+    assert cluster.store.told().count("HistoryLost") == 1
+    found = cluster.store.status().condition("MetricsReady")
+    assert found is not None
+    assert (found.status, found.reason) == ("False", "HistoryLost")
+
+    for _ in range(10):
+        cluster.poll()
+    found = cluster.store.status().condition("MetricsReady")
+    assert found is not None
+    assert (found.status, found.reason) == ("True", "Counting")
+    assert cluster.counted() == {"v1": 140, "v2": 130}
+
+
 def test_what_is_scraped_but_not_settled_is_left_for_the_next_poll(make: MakeCluster) -> None:
     cluster = make()
     cluster.start()

@@ -27,7 +27,7 @@ def labels(version: str, pod: str = "a") -> Labels:
 
 
 def total(*series: Series, since: float, until: float, lost: bool = False) -> float:
-    found = growth(series, since, until, ["version"], {}, history_lost=lost)
+    found = growth(series, since, until, ["version"], {}, known_until=until if lost else -math.inf)
     return sum(found.by_group.values())
 
 

@@ -12,7 +12,7 @@ import pytest
 from modelexperiment.core.plan import decide
 from modelexperiment.core.snapshot import Problem
 from modelexperiment.core.status import Action, Phase, Verdict
-from tests.core.builders import ACCURACY, ERRORS, POLL, Life, fell, traffic
+from tests.core.builders import ACCURACY, ERRORS, POLL, START, Life, fell, traffic
 
 HOUR = timedelta(hours=1)
 EQUAL = {"v1": (1_000, 500), "v2": (1_000, 500)}
@@ -241,7 +241,7 @@ def test_a_restarted_counter_is_told_once_even_where_nothing_else_was_seen() -> 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"history_lost": True}, "HistoryLost"), ({"silent": ("trials_total",)}, "NoSeries")],
+    [({"history_lost": START}, "HistoryLost"), ({"silent": ("trials_total",)}, "NoSeries")],
 )
 def test_what_can_no_longer_be_counted_exactly_is_said(change: dict[str, Any], reason: str) -> None:
     life = Life()

@@ -95,6 +95,11 @@ class OperatorProcess:
         return self._process.wait(timeout=30)
 
     @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def log(self) -> str:
         """What it has written so far."""
         return self._log.read_text()

@@ -12,6 +12,7 @@ poll; it is judged at once, and again when it is settled, and is part of no tota
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -39,6 +40,9 @@ from modelexperiment.settings import Settings
 STEPS = 30
 # An instance without a sample for so many scrapes has fallen silent.
 SILENT = 3.0
+# A Prometheus that begins with an empty database has scraped every target once within this time of
+# its first sample; a series that it sees for the first time by then is not taken for a new one.
+NEW_HISTORY = timedelta(minutes=2)
 # How far back, beyond the experiment's start, a series that has been silent is looked for.
 SILENCE = timedelta(days=1)
 
@@ -81,15 +85,16 @@ class _Seen:
             s.samples and s.samples[0][0] <= since for s in self.series
         )
 
-    def growth(self, span: Span, lost: bool) -> Growth:
+    def growth(self, span: Span, begins: float | None) -> Growth:
         """What it grew by, by version; ValueError as in `growth`."""
+        known_until = -math.inf if begins is None else begins + NEW_HISTORY.total_seconds()
         return growth(
             self.series,
             span.since,
             span.until,
             self.part.labels,
             self.earlier,
-            history_lost=lost or span.probe,
+            known_until=math.inf if span.probe else known_until,
             strict=span.probe,
         )
 
@@ -120,7 +125,8 @@ class CounterReader:
             return Counted(_time(since), _time(until), {}, samples=True)
         counted_before = any(e.champion.samples > 0 for e in status.analysis)
         span = Span(max(since, min(washed, until)), until, start, at)
-        counted = await self._read(experiment, url, span, counted_before=counted_before)
+        lost_at = status.memory.history_lost
+        counted = await self._read(experiment, url, span, lost_at, counted_before=counted_before)
         if isinstance(counted, Counted) and span.since != since:
             return replace(counted, since=_time(since), samples=True)
         return counted
@@ -144,8 +150,9 @@ class CounterReader:
         try:
             samples = await self._seen(experiment, parts, url, span)
             span = self._held_back(span, samples)
-            lost = bool(status.memory.guardrail_tests) and _lost(samples, span)
-            counted = _steps(experiment, span, samples, lost)
+            tested_before = bool(status.memory.guardrail_tests)
+            begins = _begins(samples, span, status.memory.history_lost, tested_before)
+            counted = _steps(experiment, span, samples, begins)
         except (CountingError, QueryError, UnavailableError) as error:
             return _problem(error)
         if isinstance(counted, Problem):
@@ -154,17 +161,23 @@ class CounterReader:
         return Guarded(settled, tuple(counted[1:]))
 
     async def _read(
-        self, experiment: Experiment, url: str, span: Span, *, counted_before: bool = False
+        self,
+        experiment: Experiment,
+        url: str,
+        span: Span,
+        lost_at: datetime | None = None,
+        *,
+        counted_before: bool = False,
     ) -> Counted | Problem:
         parts = parts_of(experiment.spec)
         try:
             seen = await self._seen(experiment, parts, url, span)
             span = self._held_back(span, seen)
-            lost = counted_before and _lost(seen, span)
-            grown = [one.growth(span, lost) for one in seen]
+            begins = _begins(seen, span, lost_at, counted_before)
+            grown = [one.growth(span, begins) for one in seen]
         except (CountingError, QueryError, UnavailableError) as error:
             return _problem(error)
-        counted = _counted(experiment, span, parts, grown, lost)
+        counted = _counted(experiment, span, parts, grown, begins)
         if isinstance(counted, Problem):
             return counted
         return replace(
@@ -213,10 +226,20 @@ def _problem(error: Exception) -> Problem:
     return Problem("PrometheusUnreachable", str(error), bad_input=False)
 
 
-def _lost(samples: Sequence[_Seen], span: Span) -> bool:
-    """Whether Prometheus has lost what it had before: series are there, but none from then."""
-    there = any(its.series for its in samples)
-    return there and not any(its.known(span.since) for its in samples)
+def _begins(
+    samples: Sequence[_Seen], span: Span, lost_at: datetime | None, counted_before: bool
+) -> float | None:
+    """When Prometheus' history begins, where it has lost what it had before; else None.
+
+    It has, where series are there, but none from before the span. The targets are scraped one after
+    another, so series of the time before appear for a while after that, `lost_at`, too.
+    """
+    first = min((s.samples[0][0] for its in samples for s in its.series if s.samples), default=None)
+    if counted_before and first is not None and not any(i.known(span.since) for i in samples):
+        return first
+    if lost_at is not None and _time(span.since) <= lost_at + NEW_HISTORY:
+        return _seconds(lost_at)
+    return None
 
 
 def _ends(until: float, at: float, step: float) -> tuple[float, ...]:
@@ -227,7 +250,7 @@ def _ends(until: float, at: float, step: float) -> tuple[float, ...]:
 
 
 def _steps(
-    experiment: Experiment, span: Span, samples: Sequence[_Seen], lost: bool
+    experiment: Experiment, span: Span, samples: Sequence[_Seen], begins: float | None
 ) -> list[Counted] | Problem:
     """What is settled, and each step after it up to the present."""
     parts, found, since = [its.part for its in samples], [], span.since
@@ -235,8 +258,8 @@ def _steps(
     ends = () if span.probe else _ends(span.until, span.at, length)
     for until in (span.until, *ends):
         step = replace(span, since=since, until=until)
-        grown = [its.growth(step, lost) for its in samples]
-        counted = _counted(experiment, step, parts, grown, lost)
+        grown = [its.growth(step, begins) for its in samples]
+        counted = _counted(experiment, step, parts, grown, begins)
         if isinstance(counted, Problem):
             return counted
         found.append(counted)
@@ -271,7 +294,11 @@ def _expected(
 
 
 def _counted(
-    experiment: Experiment, span: Span, parts: Sequence[Part], grown: Sequence[Growth], lost: bool
+    experiment: Experiment,
+    span: Span,
+    parts: Sequence[Part],
+    grown: Sequence[Growth],
+    begins: float | None,
 ) -> Counted | Problem:
     pairs = list(zip(parts, grown, strict=True))
     try:
@@ -292,8 +319,8 @@ def _counted(
         buckets=arms.buckets,
         segments=add_up_segments(found),
         histograms=histograms,
-        samples=lost or any(value > 0 for g in grown for value in g.by_group.values()),
+        samples=begins is not None or any(v > 0 for g in grown for v in g.by_group.values()),
         resets=() if span.probe else tuple(reset for g in grown for reset in g.resets),
         silent=silent,
-        history_lost=lost,
+        history_lost=None if begins is None else _time(begins),
     )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from modelexperiment.controller import tracking
+from modelexperiment.controller.clock import Clock
 from modelexperiment.controller.counters import CounterReader
 from modelexperiment.core import lifecycle, proof
 from modelexperiment.core.addresses import same_address
@@ -60,6 +61,7 @@ class Gatherer:
     settings: Settings
     prober: Prober | None = None
     readiness: Readiness | None = None
+    clock: Clock = field(default_factory=Clock)
 
     @property
     def counters(self) -> CounterReader:
@@ -70,7 +72,7 @@ class Gatherer:
         self, experiment: Experiment, status: ExperimentStatus, seen: Object, *, poll: bool
     ) -> Snapshot:
         """See the world; the metrics only if a poll is due."""
-        now = datetime.now(UTC)
+        now = self._now(experiment)
         generation = int(seen["metadata"]["generation"])
         alerts_refused = refused_receiver(experiment.spec, self.settings.alerts_allowed_urls)
         refused = unsupported(experiment.spec)
@@ -93,7 +95,8 @@ class Gatherer:
                 self._poll(experiment, status, refused), self._prove(experiment, status, route, now)
             )
         return Snapshot(
-            now=now,
+            # A poll may have heard what time it is.
+            now=self._now(experiment),
             generation=generation,
             route=route,
             unsupported=refused,
@@ -175,12 +178,20 @@ class Gatherer:
             f"spec.prometheus.url: {url} is not allowed by the operator's PROMETHEUS_ALLOWED_URLS"
         )
 
+    def _now(self, experiment: Experiment) -> datetime:
+        """The present, by the experiment's Prometheus where it has one."""
+        try:
+            return self.clock.now(self._url(experiment))
+        except QueryError:
+            return self.clock.now(None)
+
     async def _poll(
         self, experiment: Experiment, status: ExperimentStatus, refused: Problem | None
     ) -> Polled:
         try:
             url = self._url(experiment)
             at = await self.source.now(url)
+            self.clock.heard(url, at)
         except QueryError as error:
             # Guardrails that nobody reads must not keep on passing: guardrailTimeout runs.
             problem = Problem("PrometheusNotAllowed", str(error))

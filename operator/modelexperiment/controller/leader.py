@@ -1,7 +1,8 @@
 """One operator at a time, by a Lease.
 
 Leadership alone fences nothing: a process that was paused may wake up and write as if it still led.
-That does no harm, since every count moves in a write that fails if anybody else wrote before.
+That does no harm, since every count moves in a write that fails if anybody else wrote before. It
+ends as soon as it reads another's name in the Lease, whatever its clock says.
 
 Who ends in order gives the Lease back, so that the next one need not wait until it runs out.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -57,9 +59,20 @@ class _PatientLock(LeaseLock):
         super().__init__(settings.lease_name, settings.namespace, settings.identity, api_client)
         self._patience = patience
         self._standing = standing
+        self.led = False
+        """Whether this process has led."""
+        self.taken = asyncio.Event()
+        """Set once somebody else holds the Lease after that."""
+        self.election: leaderelection.LeaderElection | None = None
+        """Who asks, once it is there."""
 
     async def get(self, name: str, namespace: str) -> tuple[bool, Any]:
         """The record in the Lease, or why there is none."""
+        if self.election:
+            # It reckons by the node's clock. After a step back its last look would lie in the
+            # future, and a Lease that nobody renews would be respected until that time has come.
+            seen = self.election.observed_time_milliseconds
+            self.election.observed_time_milliseconds = min(seen, int(time.time() * 1000))
         try:
             async with asyncio.timeout(self._patience):
                 found, record = await super().get(name, namespace)
@@ -68,6 +81,8 @@ class _PatientLock(LeaseLock):
             return False, ApiException(status=0, reason=why)
         if isinstance(record, LeaderElectionRecord):
             self._standing.read(record.holder_identity)
+            if self.led and record.holder_identity not in (None, "", self.identity):
+                self.taken.set()
         elif isinstance(record, ApiException) and record.status == 404:
             self._standing.read(None)
         return found, record
@@ -118,11 +133,12 @@ async def lead(
 ) -> None:
     """Wait for the Lease, then work; LeadershipLostError once it could not be renewed."""
     worked: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    led = False
+    working: list[asyncio.Task[Any]] = []
 
     async def start() -> None:
-        nonlocal led
-        led = True
+        lock.led = True
+        if task := asyncio.current_task():
+            working.append(task)
         _log.info("leading as %s", settings.identity)
         try:
             await work()
@@ -147,15 +163,20 @@ async def lead(
         onstarted_leading=start,
         onstopped_leading=lost,
     )
-    election = asyncio.create_task(leaderelection.LeaderElection(config).run())
+    lock.election = leaderelection.LeaderElection(config)
+    election = asyncio.create_task(lock.election.run())
+    taken = asyncio.create_task(lock.taken.wait())
     try:
-        await asyncio.wait({election, worked}, return_when=asyncio.FIRST_COMPLETED)
+        first: set[asyncio.Future[Any]] = {election, worked, taken}
+        await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
         if worked.done():
             return worked.result()
-        election.result()
+        if election.done():
+            election.result()
         raise LeadershipLostError(f"the Lease {settings.lease_name} was lost")
     finally:
-        election.cancel()
-        await asyncio.gather(election, return_exceptions=True)
-        if led:
+        for task in (election, taken, *working):
+            task.cancel()
+        await asyncio.gather(election, taken, return_exceptions=True)
+        if lock.led:
             await lock.release()

@@ -123,14 +123,15 @@ def growth(
     group_by: Sequence[str],
     earlier: Mapping[Labels, float],
     *,
-    history_lost: bool = False,
+    known_until: float = -math.inf,
     strict: bool = False,
 ) -> Growth:
     """Count what each group's counters grew by in (since, until].
 
     `series` holds samples from before `since` on; `earlier` the last value before that of series
-    that have none there. A series in neither is new and counts from zero, except where Prometheus
-    lost its history: then its first value says nothing about this span. CountingError on a value
+    that have none there. A series in neither is new and counts from zero, unless its first sample
+    is no later than `known_until`: where Prometheus has lost its history, such a series was there
+    before, and its first value says nothing about this span. CountingError on a value
     that no counter can have, and where `strict` on a series that falls again and again: once an
     experiment is on, every fall counts as a restart, or the count would stand still.
     """
@@ -148,7 +149,7 @@ def growth(
         if not after:
             continue
         if base is None:
-            base = after[0] if history_lost else 0.0
+            base = after[0] if one.samples[0][0] <= known_until else 0.0
         grown, fallen = _climb(one, [base, *after])
         if strict and len(fallen) >= NOT_A_COUNTER:
             raise _not_a_counter(fallen)

@@ -7,7 +7,7 @@ write that fails if anybody else wrote in between. So no observation is lost or 
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from modelexperiment.core import analysis, history, novelty, planning, sample_ratio
 from modelexperiment.core.draft import Draft
@@ -38,12 +38,24 @@ def count(draft: Draft) -> None:
         text = f"a counter gave what its metric can't have: {why}"
         draft.snapshot = replace(draft.snapshot, counted=Problem("ImpossibleCount", text))
         return
+    if counted.history_lost not in (None, draft.before.memory.history_lost):
+        draft.remember(history_lost=counted.history_lost)
+        draft.tell(Reason.HISTORY_LOST, history_lost(before.counted_until))
     if counted.resets:
         # A process that restarts takes all of its series with it, hundreds where there are buckets.
         first, others = counted.resets[0], len(counted.resets) - 1
         text = f"{first.series} fell from {first.before:g} to {first.after:g}"
         more = f", and {others} more series fell" if others else ""
         draft.tell(Reason.COUNTER_RESET, f"{text}{more}: counted as a restart from zero")
+
+
+def history_lost(counted_until: datetime | None) -> str:
+    """What is missing since Prometheus came back without its database."""
+    since = f" after {counted_until:%Y-%m-%dT%H:%M:%SZ}" if counted_until else ""
+    return (
+        f"Prometheus has lost its history: what was served{since} and before each target's first "
+        "scrape since is not counted; give it a persistent volume"
+    )
 
 
 def _take_in(draft: Draft, counted: Counted) -> None:

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     CONFIG_INVALID = "ConfigInvalid"
     METRIC_RESTARTED = "MetricRestarted"
     COUNTER_RESET = "CounterReset"
+    HISTORY_LOST = "HistoryLost"
     ROUTE_RESTORED = "RouteRestored"
     ROUTE_CORRECTED = "RouteCorrected"
     ALERT_NOT_DELIVERED = "AlertNotDelivered"
@@ -35,6 +36,7 @@ _WARNINGS = {
     Reason.SAMPLE_RATIO_MISMATCH,
     Reason.CONFIG_INVALID,
     Reason.COUNTER_RESET,
+    Reason.HISTORY_LOST,
     Reason.ROUTE_CORRECTED,
     Reason.ALERT_NOT_DELIVERED,
     Reason.ARM_NOT_READY,

@@ -111,6 +111,7 @@ def _take_in(
     draft.remember(
         guarded_until=settled.until if moves else settled.since,
         guardrail_tests={**known, **kept},
+        history_lost=settled.history_lost or status.memory.history_lost,
     )
     return found
 

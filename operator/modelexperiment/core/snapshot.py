@@ -77,8 +77,8 @@ class Counted:
     """By version, how many scraped instances have fallen silent, and how many there were."""
     silent: tuple[str, ...] = ()
     """Selectors that match no series of the champion's, as the manifest names them."""
-    history_lost: bool = False
-    """Whether Prometheus has lost what it had at `since`."""
+    history_lost: datetime | None = None
+    """When Prometheus' new history begins, where it has lost what it had before."""
     next_sample: tuple[float, float] | None = None
     """In how many seconds the next sample is due, and every how many seconds one is."""
 

@@ -269,6 +269,8 @@ class Memory(Part):
     """State of the sample ratio check."""
     guarded_until: Time | None = None
     """Samples up to this time are counted for good by the statistical guardrails."""
+    history_lost: Time | None = None
+    """When Prometheus' new history began, after it had lost the one before."""
     guardrail_tests: State = None
     """State of the statistical guardrails, by "<guardrail>/<modelVersion>/<bound>"."""
     ratio_split: list[RoutedArm] = []
