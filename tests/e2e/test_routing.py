@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from modelexperiment.adapters.rollback_marker import MARKER
 from tests.e2e.lab import Lab, Traffic, eventually
 
 pytestmark = pytest.mark.e2e
@@ -63,6 +64,8 @@ def without_split(virtual_service: dict[str, Any]) -> str:
     rest["spec"]["http"][1].pop("route")
     for field in ("resourceVersion", "generation", "managedFields"):
         rest["metadata"].pop(field, None)
+    # A rollback leaves its reason there, until the next write of the route.
+    rest["metadata"]["annotations"].pop(MARKER, None)
     return json.dumps(rest, sort_keys=False)
 
 
@@ -87,6 +90,7 @@ def test_nothing_but_the_one_routes_destinations_is_ever_changed(lab: Lab) -> No
         lab.wait_phase("RolledBack")
         lab.gateway.wait_for_weights("predict", {"v1": 100})
         unchanged("after the rollback")
+        assert MARKER in lab.fetch("virtualservice", "fraud")["metadata"]["annotations"]
     assert lab.get("/admin/predict") == (200, "v1")
     lab.delete_experiments()
     eventually(
@@ -94,6 +98,8 @@ def test_nothing_but_the_one_routes_destinations_is_ever_changed(lab: Lab) -> No
         "the original route",
         10,
     )
+    restored = lab.fetch("virtualservice", "fraud")["metadata"]
+    assert restored["annotations"] == original["metadata"]["annotations"]
 
 
 def test_deletion_does_not_hang_where_the_route_is_gone(lab: Lab) -> None:
