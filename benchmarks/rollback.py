@@ -48,6 +48,8 @@ class Fault:
     """The share of errors of both versions before."""
     shows: bool = False
     """Whether the first error after the fault is its first bad response; else every one is."""
+    limit: float = 0.02
+    """Of the share of errors: twice the healthy one."""
 
 
 def _errors(server: ModelServer) -> None:
@@ -70,7 +72,8 @@ def _drift(server: ModelServer) -> None:
 
 
 FAULTS = {
-    "errors": Fault("30 % errors (1 % before)", _errors, shows=True),
+    "errors": Fault("30 % errors (1 % before, limit 2 %)", _errors, shows=True),
+    "wide": Fault("30 % errors (1 % before, limit 5 %)", _errors, shows=True, limit=0.05),
     "latency": Fault("2x latency (p95 of 90 ms before)", _slow),
     "dead": Fault("a dead arm (port closed)", ModelServer.die),
     "drift": Fault("drift to 1.5x errors within 30 s (20 % before)", _drift, errors=0.20),
@@ -93,7 +96,7 @@ def guardrails(lab: Lab, fault: Fault) -> list[dict[str, Any]]:
     cluster = f'job="{lab.namespace}-edge", envoy_cluster_name=~".*[|]{{{{version}}}}[|].*"'
     failed = f'{cluster}, envoy_response_code_class="5"'
     return [
-        {**of_errors, "max": 0.05},
+        {**of_errors, "max": fault.limit},
         {
             "name": "p95",
             "versionLabel": "version",

@@ -44,7 +44,7 @@ from modelexperiment.controller.queue import DueQueue, Key
 from modelexperiment.controller.reconcile import Reconciler
 from modelexperiment.controller.tracking import Tracking
 from modelexperiment.controller.watched import Watched
-from modelexperiment.controller.watches import Watches
+from modelexperiment.controller.watches import Watches, WatchesLostError
 from modelexperiment.settings import Settings, SettingsError
 
 _log = logging.getLogger(__name__)
@@ -233,7 +233,7 @@ class Operator:
         )
         tasks = [asyncio.create_task(run()) for run in (self.queue.run, courier.run, tracking.run)]
         try:
-            await _first(asyncio.create_task(watch), *tasks)
+            await _first(asyncio.create_task(self.watches.run(watch)), *tasks)
         finally:
             for task in tasks:
                 task.cancel()
@@ -267,6 +267,9 @@ async def _main(settings: Settings) -> int:
         await Operator(settings).run(stop)
     except LeadershipLostError as error:
         _log.error("%s: ending, so that nothing is done without it", error)
+        return 1
+    except WatchesLostError as error:
+        _log.error("%s: ending, to start anew", error)
         return 1
     return 0
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import kopf
+import pytest
 from yarl import URL
 
-from modelexperiment.controller.watches import Watches
+from modelexperiment.controller.watches import Watches, WatchesLostError
 
 ALL = "/apis/experiments.mlops.dev/v1alpha1/modelexperiments"
 FRAUD = "/apis/experiments.mlops.dev/v1alpha1/namespaces/fraud/modelexperiments"
@@ -77,3 +78,36 @@ def test_a_login_that_was_refused_is_not_tried_for_ever() -> None:
             await made.aiohttp_session.close()
 
     asyncio.run(login())
+
+
+@pytest.mark.parametrize(
+    ("hangs", "why"), [(False, "410 too old"), (True, "kopf has not ended within 0.1 s")]
+)
+def test_a_kopf_that_fails_or_hangs_while_it_ends_is_an_end(hangs: bool, why: str) -> None:
+    async def run() -> None:
+        watches = Watches()
+
+        async def operator() -> None:
+            watches.ending.set()
+            if hangs:
+                await asyncio.Event().wait()
+            raise RuntimeError("410 too old")
+
+        with pytest.raises(WatchesLostError, match=f"the watches have ended: {why}"):
+            await watches.run(operator(), patience=0.1)
+        assert watches.wrong() == "the watches are ending"
+
+    asyncio.run(run())
+
+
+def test_a_kopf_that_is_told_to_end_may_take_its_time() -> None:
+    async def run() -> None:
+        watches = Watches()
+
+        async def operator() -> None:
+            watches.ending.set()
+            await asyncio.sleep(0.05)
+
+        await watches.run(operator(), patience=5)
+
+    asyncio.run(run())

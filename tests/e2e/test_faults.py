@@ -39,12 +39,19 @@ class Kubelet:
                 self.process.start()
 
     def stop(self) -> None:
-        """Let it end, even one that is paused."""
+        """Let it end in order, even one that is paused."""
         self._stop.set()
         self._thread.join()
         if self.process.runs:
             self.process.signal(signal.SIGCONT)
             self.process.stop()
+
+    def end(self) -> None:
+        """kill -9, where it still runs."""
+        self._stop.set()
+        self._thread.join()
+        if self.process.runs:
+            self.process.kill()
 
 
 Start = Callable[..., Kubelet]
@@ -62,12 +69,17 @@ def start(cluster: Cluster, operator: OperatorProcess, tmp_path: Path) -> Iterat
         started.append(Kubelet(OperatorProcess(kubeconfig, tmp_path / name, **given)))
         return started[-1]
 
-    yield run
-    for one in started:
-        one.stop()
-    written = len(operator.log)
-    operator.start()
-    eventually(lambda: "leading as" in operator.log[written:], "it leads again", timeout=60)
+    try:
+        yield run
+        for one in started:
+            one.stop()
+    finally:
+        # Whatever has gone wrong, the tests that follow need theirs.
+        for one in started:
+            one.end()
+        written = len(operator.log)
+        operator.start()
+        eventually(lambda: "leading as" in operator.log[written:], "it leads again", timeout=60)
 
 
 @pytest.fixture

@@ -77,9 +77,7 @@ def test_a_kill_before_any_status_tells_of_it_does_not_undo_a_rollback(
     assert "RolledBack" in dict(lab.events())
 
 
-def test_a_rollback_outlasts_an_api_server_that_refuses_its_writes(
-    cluster: Cluster, lab: Lab
-) -> None:
+def test_a_rollback_outlasts_a_minute_of_refused_writes(cluster: Cluster, lab: Lab) -> None:
     challenger = lab.servers["v2"]
     with Traffic(lab, 100):
         running(lab)
@@ -89,7 +87,7 @@ def test_a_rollback_outlasts_an_api_server_that_refuses_its_writes(
             time.sleep(10)
             # It is decided, and may be over by now.
             challenger.failing = 0.0
-            time.sleep(3)
+            time.sleep(50)
             assert lab.destinations() == [("v1", 90), ("v2", 10)]
         lab.gateway.wait_for_weights("predict", {"v1": 100}, timeout=6)
         lab.wait_phase("RolledBack", timeout=6)

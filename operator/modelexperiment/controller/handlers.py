@@ -26,6 +26,10 @@ def build_registry(
             kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
         )
 
+    @kopf.on.cleanup(registry=registry)
+    async def ending(**_: Any) -> None:
+        watches.ending.set()
+
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def experiment_seen(event: Mapping[str, Any], body: Mapping[str, Any], **_: Any) -> None:
         key = Key(body["metadata"]["namespace"], body["metadata"]["name"])
@@ -78,4 +82,6 @@ def build_settings(*, clusterwide: bool) -> kopf.OperatorSettings:
     settings.watching.client_timeout = 90
     settings.watching.connect_timeout = 10
     settings.networking.request_timeout = 30
+    # Where it hangs before it has even told that it ends: the last resort, kill -9.
+    settings.process.ultimate_exiting_timeout = 60
     return settings

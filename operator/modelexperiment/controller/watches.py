@@ -1,14 +1,18 @@
-"""Which watches are open: what readiness means.
+"""Which watches are open: what readiness means; and the end of them all.
 
 kopf does not tell. So it gets an HTTP session of the operator's own, that notes how the API server
 answers each request to watch. A watch is opened anew every minute, so one that no longer can be is
 seen within that time.
+
+A watch that the API server refuses for good ends kopf, and with it the process: it starts anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Coroutine, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import aiohttp
 import kopf
@@ -17,6 +21,12 @@ from yarl import URL
 from modelexperiment.core.crd import GROUP, PLURAL, VERSION
 
 _ROOT = f"/apis/{GROUP}/{VERSION}"
+# kopf gives its own tasks five seconds to end. Once in a while one of them never does.
+ENDING = 10.0
+
+
+class WatchesLostError(Exception):
+    """Nothing is watched any more."""
 
 
 class Watches:
@@ -28,6 +38,28 @@ class Watches:
         self._open: set[str] = set()
         self._failed: dict[str, str] = {}
         self._login: kopf.ConnectionInfo | None = None
+        self.ending = asyncio.Event()
+        """Set once kopf has begun to end, whyever."""
+
+    async def run(self, operator: Coroutine[Any, Any, None], patience: float = ENDING) -> None:
+        """Run kopf until it has ended in order; WatchesLostError where it failed, or hangs then.
+
+        `patience` is how long it may take to end, in seconds.
+        """
+        watching = asyncio.create_task(operator)
+        ending = asyncio.create_task(self.ending.wait())
+        try:
+            await asyncio.wait({watching, ending}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({watching}, timeout=patience)
+            if not watching.done():
+                raise TimeoutError(f"kopf has not ended within {patience:g} s")
+            watching.result()
+        except Exception as error:
+            raise WatchesLostError(f"the watches have ended: {error}") from error
+        finally:
+            # Not waited for: that is what it may never do.
+            watching.cancel()
+            ending.cancel()
 
     def answered(self, url: URL, status: int) -> None:
         """Note an answer to a request."""
@@ -45,6 +77,8 @@ class Watches:
 
     def wrong(self) -> str | None:
         """What is missing; None while all watches are open that there should be."""
+        if self.ending.is_set():
+            return "the watches are ending"
         for path, why in self._failed.items():
             return f"{path} can't be watched: {why}"
         for path in self._wanted:
