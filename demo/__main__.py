@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+import webbrowser
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -22,6 +23,9 @@ from localcluster import ClusterError, catalog
 from localcluster.build import build
 
 BREAKS = ("nothing", "errors")
+REPORT = Path("flight-delays.html")
+# Without one of these a browser would be one in this terminal.
+DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,13 +66,15 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--rate", type=float, default=200.0, help="flights per second (200)")
     top.add_argument("--timeout", type=float, default=600.0, help="seconds to a decision (600)")
+    top.add_argument("--report", type=Path, default=REPORT, help=f"where it goes ({REPORT})")
     return top
 
 
 def demo(home: Home, options: argparse.Namespace) -> None:
     """Start everything, run the experiment, and end everything."""
     screen = Screen(sys.stdout, columns=shutil.get_terminal_size().columns)
-    wanted = Options(options.rate, options.breaks == "errors", options.timeout)
+    report = options.report.absolute()
+    wanted = Options(options.rate, options.breaks == "errors", options.timeout, report)
     with ExitStack() as ends:
         try:
             processes = ends.enter_context(home.occupied())
@@ -80,6 +86,9 @@ def demo(home: Home, options: argparse.Namespace) -> None:
         finally:
             # Whoever presses Ctrl-C twice gets an orderly end all the same.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+    screen.write(f"  report     {report}")
+    if sys.stdout.isatty() and any(os.environ.get(name) for name in DISPLAYS):
+        webbrowser.open(report.as_uri())
 
 
 def _platform(home: Home, kubeconfig: Path | None) -> AbstractContextManager[Platform]:

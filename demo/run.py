@@ -20,6 +20,9 @@ from demo.platforms import Platform
 from demo.show import Screen, conclusion, headline
 from demo.traffic import Connection, Replay
 from localcluster.processes import Processes
+from modelexperiment.commands.report import render
+from modelexperiment.core.manifest import parse_experiment
+from modelexperiment.core.status import ExperimentStatus
 
 EXPERIMENT = Path(__file__).with_name("experiment.yaml")
 CHAMPION, CHALLENGER = VERSIONS
@@ -31,11 +34,12 @@ Status = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Options:
-    """How the demo is run: requests per second, what breaks, and when it gives up."""
+    """How the demo is run: requests per second, what breaks, when it gives up, and its report."""
 
     rate: float
     break_errors: bool
     timeout: float
+    report: Path
 
 
 def run(
@@ -74,6 +78,17 @@ def run(
         if options.break_errors:
             screen.say(breakage.told())
     screen.write(conclusion(status))
+    try:
+        options.report.write_text(_report(platform), encoding="utf-8")
+    except OSError as error:
+        raise DemoError(f"--report: {error.strerror}, got {options.report}") from None
+
+
+def _report(platform: Platform) -> str:
+    """The page that `modelexperiment report flight-delays` makes."""
+    document = json.loads(platform.kubectl("get", "-f", str(EXPERIMENT), "-o", "json"))
+    status = ExperimentStatus.model_validate(document["status"])
+    return render(parse_experiment(document), status)
 
 
 def _manifests(platform: Platform, addresses: Mapping[str, str]) -> str:

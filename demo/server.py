@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import (
     CollectorRegistry,
@@ -41,11 +41,18 @@ READY = "serving"
 BUCKET = "x-experiment-bucket"
 
 
+class Origin(NamedTuple):
+    """Where a prediction was asked for: the user's hash bucket, and the flight's carrier."""
+
+    bucket: str
+    carrier: str
+
+
 class Counters:
     """The metrics of one server, all with the label ``version``.
 
-    Outcomes also carry the hash bucket of the prediction's user, which the route stamps on the
-    request; it is empty as long as there is no experiment.
+    Outcomes also carry the flight's carrier, and the hash bucket of the prediction's user, which
+    the route stamps on the request; it is empty as long as there is no experiment.
     """
 
     def __init__(self, version: str) -> None:
@@ -53,9 +60,9 @@ class Counters:
         self.predictions = self._counter("flight_predictions", "Requests for a prediction", version)
         self.errors = self._counter("flight_errors", "Of those, answered with an error", version)
         self._version = version
-        self._labelled = self._by_bucket("flight_labelled", "Predictions whose flight ended")
-        self._correct = self._by_bucket("flight_correct", "Of those, the correct ones")
-        self.count("", 0, 0)
+        self._labelled = self._outcomes("flight_labelled", "Predictions whose flight ended")
+        self._correct = self._outcomes("flight_correct", "Of those, the correct ones")
+        self.count(Origin("", ""), 0, 0)
         self.seconds = Histogram(
             "flight_seconds",
             "Time to answer a request for a prediction",
@@ -64,14 +71,14 @@ class Counters:
             registry=self.registry,
         ).labels(version)
 
-    def count(self, bucket: str, labelled: int, correct: int) -> None:
-        """Count outcomes of one bucket's users."""
+    def count(self, origin: Origin, labelled: int, correct: int) -> None:
+        """Count outcomes of one bucket's users with one carrier."""
         # Trials first: whoever reads in between must never see more successes than trials.
-        self._labelled.labels(self._version, bucket).inc(labelled)
-        self._correct.labels(self._version, bucket).inc(correct)
+        self._labelled.labels(self._version, *origin).inc(labelled)
+        self._correct.labels(self._version, *origin).inc(correct)
 
-    def _by_bucket(self, name: str, text: str) -> Counter:
-        return Counter(name, text, ["version", "bucket"], registry=self.registry)
+    def _outcomes(self, name: str, text: str) -> Counter:
+        return Counter(name, text, ["version", *Origin._fields], registry=self.registry)
 
     def _counter(self, name: str, text: str, version: str) -> Counter:
         return Counter(name, text, ["version"], registry=self.registry).labels(version)
@@ -100,7 +107,7 @@ class PredictionServer(ThreadingHTTPServer):
         self.counters = Counters(model.version)
         self.faults = Faults()
         self._ids = itertools.count(1)
-        self._unlabelled: OrderedDict[int, tuple[bool, str]] = OrderedDict()
+        self._unlabelled: OrderedDict[int, tuple[bool, Origin]] = OrderedDict()
         self._lock = threading.Lock()
 
     def predict(self, request: Any, bucket: str) -> dict[str, Any]:
@@ -109,9 +116,10 @@ class PredictionServer(ThreadingHTTPServer):
         Raises KeyError, TypeError or ValueError where it describes no flight.
         """
         probability, late = self.model.predict(request)
+        origin = Origin(bucket, str(request["schedule"]["carrier"]))
         with self._lock:
             number = next(self._ids)
-            self._unlabelled[number] = late, bucket
+            self._unlabelled[number] = late, origin
             if len(self._unlabelled) > UNLABELLED_KEPT:
                 self._unlabelled.popitem(last=False)
         return {
@@ -129,10 +137,10 @@ class PredictionServer(ThreadingHTTPServer):
         with self._lock:
             pairs = [(self._unlabelled.pop(each["id"], None), each["late"]) for each in outcomes]
         known = [(*called, late) for called, late in pairs if called is not None]
-        labelled = Tally(bucket for _, bucket, _ in known)
-        correct = Tally(bucket for called, bucket, late in known if called == late)
-        for bucket, count in labelled.items():
-            self.counters.count(bucket, count, correct[bucket])
+        labelled = Tally(origin for _, origin, _ in known)
+        correct = Tally(origin for called, origin, late in known if called == late)
+        for origin, count in labelled.items():
+            self.counters.count(origin, count, correct[origin])
         return {"labelled": len(known), "unknown": len(pairs) - len(known)}
 
 

@@ -75,7 +75,7 @@ def headline(progress: Progress) -> str:
         f"{version} {count:,}" for version, count in sorted(progress.answers.items())
     )
     text = f"{progress.requests:,} flights sent, {progress.rate:.0f} a second"
-    text += f"; answered by {answers or 'nobody yet'}"
+    text += f"; answered by {answers or 'nobody yet'}; {progress.in_the_air:,} in the air"
     failed = ", ".join(f"{version} {count:,}" for version, count in sorted(progress.errors.items()))
     text += f"; failed: {failed}" if failed else ""
     return text + (f"; outcomes lost: {progress.lost_labels:,}" if progress.lost_labels else "")
@@ -86,8 +86,10 @@ def conclusion(status: Mapping[str, Any]) -> str:
     lines = [
         _paragraph("phase", status.get("phase", "none yet")),
         _paragraph("verdict", status.get("verdict", "none yet")),
-        *(_paragraph(entry["metric"], compared(entry)) for entry in status.get("analysis", [])),
     ]
+    for entry in status.get("analysis", []):
+        lines.append(_paragraph(entry["metric"], compared(entry)))
+        lines += segments(entry)
     if decision := status.get("decision"):
         risk = f"{decision['action']} (risk: {decision['riskLevel']})"
         lines += [_paragraph("decision", risk), _paragraph("reason", decision["reason"])]
@@ -109,6 +111,18 @@ def compared(entry: Mapping[str, Any]) -> str:
     if entry.get("pValue") is not None:
         text += f", anytime-valid p = {entry['pValue']:.2g}"
     return text
+
+
+def segments(entry: Mapping[str, Any]) -> list[str]:
+    """One line for each value of a segment that has an interval."""
+    values = [value for segment in entry.get("segments", []) for value in segment["values"]]
+    return [
+        f"{'':13}{value['value']:<4} {relative['effect']:+6.1f} %"
+        f" ({relative['lower']:+.1f} to {relative['upper']:+.1f})"
+        f" of {value['challenger']['samples']:,.0f} by {entry['modelVersion']}"
+        for value in values
+        if (relative := value.get("relative"))
+    ]
 
 
 def _value(arm: Mapping[str, Any]) -> str:

@@ -1,12 +1,14 @@
 """The replay: one request per flight, in order, through the proxy, at a fixed rate.
 
-A few connections that stay open share one list of flights. When flights have landed, their outcomes
-are posted, some hundred at a time, to the server of the version that answered. The client counts on
-its own what it was answered, so that the servers' counters can be checked against it.
+A few connections that stay open share one list of flights. The replay's clock shows the departure
+of the last flight that was sent. An outcome is known once that clock has passed the flight's real
+arrival; it is then posted, with some others, to the server of the version that answered. The client
+counts on its own what it was answered, so that the servers' counters can be checked against it.
 """
 
 from __future__ import annotations
 
+import heapq
 import http.client
 import json
 import threading
@@ -28,7 +30,10 @@ UNKNOWN = "no version"
 
 @dataclass(frozen=True)
 class Progress:
-    """What has been sent and answered so far, by version. Times are of ``time.monotonic``."""
+    """What has been sent and answered so far, by version. Times are of ``time.monotonic``.
+
+    ``in_the_air`` are flights that a version has answered for, and that have not arrived yet.
+    """
 
     seconds: float = 0.0
     answers: Mapping[str, int] = field(default_factory=dict)
@@ -36,6 +41,7 @@ class Progress:
     first_error: float | None = None
     last_answer: Mapping[str, float] = field(default_factory=dict)
     lost_labels: int = 0
+    in_the_air: int = 0
 
     @property
     def requests(self) -> int:
@@ -50,6 +56,8 @@ class Progress:
 
 class Replay:
     """Sends flights in the background, until they, the count or the time run out, or ``stop``.
+
+    Flights that are in the air then never get their outcome.
 
     ``host`` is the Host header, by default the URL's own. ``labels`` tells for each version where
     outcomes are posted. An answer that came without a
@@ -96,7 +104,7 @@ class Replay:
         self.stop()
 
     def stop(self) -> None:
-        """Send nothing more, and post the outcomes that are still to be posted."""
+        """Send nothing more, and post the outcomes that are known and still to be posted."""
         self._stopping.set()
         self.join()
 
@@ -124,18 +132,21 @@ class Replay:
                 self._first_error,
                 dict(self._last_answer),
                 sum(labels.lost for labels in self._labels.values()),
+                sum(labels.in_the_air for labels in self._labels.values()),
             )
 
     def _work(self) -> None:
         connection = Connection(self._url)
         while (flight := self._next()) is not None:
             status, answer = connection.post(
-                "/predict", flight.request, {**self._headers, "x-user-id": flight.tail_number}
+                "/predict", flight.request, {**self._headers, "x-user-id": flight.rotation}
             )
             self._count(status, str(answer.get("version", UNKNOWN)))
             labels = self._labels.get(str(answer.get("version")))
             if status == HTTPStatus.OK and labels is not None:
-                labels.add(answer["id"], flight.late)
+                labels.add(answer["id"], flight)
+            for labels in self._labels.values():
+                labels.know_until(flight.departs)
         connection.close()
 
     def _next(self) -> Flight | None:
@@ -161,23 +172,36 @@ class Replay:
 
 
 class Labels:
-    """Outcomes on their way to the server of one version."""
+    """Outcomes of one version's predictions: first unknown, then on their way to its server."""
 
     def __init__(self, url: str) -> None:
         self._connection = Connection(url)
         self._lock = threading.Lock()
+        self._flying: list[tuple[float, int, bool]] = []
         self._waiting: list[dict[str, Any]] = []
         self.lost = 0
 
-    def add(self, prediction: int, late: bool) -> None:
-        """Keep an outcome, and post those kept when they are enough."""
+    @property
+    def in_the_air(self) -> int:
+        """Predictions whose outcome is not known yet."""
+        return len(self._flying)
+
+    def add(self, prediction: int, flight: Flight) -> None:
+        """Keep a prediction until its flight has arrived."""
         with self._lock:
-            self._waiting.append({"id": prediction, "late": late})
+            heapq.heappush(self._flying, (flight.arrived, prediction, flight.late))
+
+    def know_until(self, clock: float) -> None:
+        """Post the outcomes of the flights that have arrived by then, when they are enough."""
+        with self._lock:
+            while self._flying and self._flying[0][0] <= clock:
+                _, prediction, late = heapq.heappop(self._flying)
+                self._waiting.append({"id": prediction, "late": late})
             if len(self._waiting) >= LABELS_PER_POST:
                 self._post()
 
     def flush(self) -> None:
-        """Post what is kept, and close the connection."""
+        """Post what is known, and close the connection."""
         with self._lock:
             if self._waiting:
                 self._post()

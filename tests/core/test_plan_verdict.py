@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from modelexperiment.core.plan import decide
-from modelexperiment.core.snapshot import Problem
+from modelexperiment.core.snapshot import Counted, Problem
+from modelexperiment.core.stats import Increment
 from modelexperiment.core.status import Action, Phase, Verdict
 from tests.core.builders import ACCURACY, ERRORS, POLL, START, Life, fell, traffic
 
@@ -182,6 +183,53 @@ def test_there_is_no_verdict_before_its_time(field: str) -> None:
 
     life.poll(BETTER, after=HOUR)
     assert life.status.verdict is Verdict.CHALLENGER_BETTER
+
+
+AMOUNT = {
+    "name": "amount",
+    "role": "Primary",
+    "goal": "Increase",
+    "mean": {"sum": "amount_sum", "count": "amount_count", "sumSquares": "amount_squares"},
+    "versionLabel": "version",
+}
+
+
+def amounts(life: Life, champion: float, challenger: float) -> None:
+    """A poll of 1,000 samples each, with these means and a variance of 1."""
+    means = {"v1": champion, "v2": challenger}
+    grown = {
+        ("amount", v): Increment(1000, 1000 * mean, 1000 * (mean**2 + 1))
+        for v, mean in means.items()
+    }
+    life.now += POLL
+    since = life.status.counted_until or life.now - POLL
+    counted = Counted(since, life.now, grown, samples=True)
+    life.decide(life.snapshot(counted=counted))
+
+
+def test_a_verdict_that_waited_is_not_given_on_an_interval_that_has_come_to_include_0() -> None:
+    life = Life(metrics=[AMOUNT], analysis={"minDuration": "10m"}, rollout={"onWin": "Manual"})
+    life.start()
+    while life.status.decision is None or life.status.decision.reason != "no verdict before 10m":
+        amounts(life, 10.0, 10.2)
+    (entry,) = life.status.analysis
+    least = entry.p_value
+    while life.now - START < timedelta(minutes=11):
+        amounts(life, 10.0, 9.99)
+
+    (entry,) = life.status.analysis
+    assert entry.significant and entry.p_value == least
+    assert entry.absolute is not None and entry.absolute.lower < 0 < entry.absolute.upper
+    assert life.status.verdict is Verdict.INCONCLUSIVE
+    assert life.status.decision is not None
+    assert life.status.decision.reason.endswith(
+        "was reached earlier, and the interval includes 0 again"
+    )
+
+    while life.status.verdict is Verdict.INCONCLUSIVE:
+        amounts(life, 10.0, 10.2)
+    amounts(life, 10.0, 9.0)
+    assert life.status.verdict is Verdict.CHALLENGER_BETTER  # what was said stays said
 
 
 def test_after_its_longest_time_the_champion_is_kept() -> None:

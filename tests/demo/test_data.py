@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from demo import data
 from demo.data import Flight
 
@@ -45,6 +47,16 @@ def test_first_flight_of_the_year(flights: list[Flight]) -> None:
     assert flight.request["plane"] == {"age": 14.0, "seats": 149.0}
     assert flight.request["weather"]["wind_speed"] is not None
     assert not flight.late  # it arrived 11 minutes after its schedule
+    # Scheduled for 5:15 in New York; at the gate at 8:30 in Houston, an hour behind.
+    assert datetime.fromtimestamp(flight.departs, UTC) == datetime(2013, 1, 1, 10, 15, tzinfo=UTC)
+    assert datetime.fromtimestamp(flight.arrived, UTC) == datetime(2013, 1, 1, 14, 30, tzinfo=UTC)
+
+
+def test_outcomes_are_known_hours_after_the_departure(flights: list[Flight]) -> None:
+    hours = sorted((flight.arrived - flight.departs) / 3600 for flight in flights)
+    assert 2.7 < hours[len(hours) // 2] < 3.0
+    # Seven lines of 3 November, when the clocks went back, contradict themselves.
+    assert sum(hour < 0.4 for hour in hours) <= 7
 
 
 def test_unknown_weather_is_none_and_not_nan(flights: list[Flight]) -> None:

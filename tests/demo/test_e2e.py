@@ -55,7 +55,7 @@ def run(cache: Path, breaks: str, options: list[str]) -> Iterator[subprocess.Pop
     """A demo that has just been started; what it breaks comes from the environment as in make."""
     environment = os.environ | {"MODELEXPERIMENT_CACHE": str(cache), "BREAK": breaks}
     with subprocess.Popen(
-        [sys.executable, "-m", "demo", *options],
+        [sys.executable, "-m", "demo", "--report", str(cache.with_suffix(".html")), *options],
         cwd=ROOT,
         env=environment,
         stdout=subprocess.PIPE,
@@ -94,6 +94,12 @@ def test_from_nothing_to_a_verdict(run: subprocess.Popen[str], cache: Path) -> N
     assert re.search(r"decision +(Gradual|Full)Rollout", output), output
     assert re.search(r"next step +\S", output), output
     assert "failed:" not in output
+    # Outcomes come as late as the flights have arrived; carriers are segments.
+    assert re.search(r"; [1-9]\d* in the air", output), output
+    assert re.search(r"\n +UA +[+-]\d+\.\d % \(", output), output
+    report = cache.with_suffix(".html")
+    assert output.endswith(f"report     {report}\n")
+    assert "ChallengerBetter" in report.read_text() and "carrier" in report.read_text()
     assert left(cache) == []
     assert processes_of(cache) == []
 

@@ -91,7 +91,7 @@ def test_counters_count_exactly(
     assert seen["flight_errors_total"] == 0
 
 
-def test_outcomes_are_counted_by_the_bucket_that_the_route_stamped(
+def test_outcomes_are_counted_by_the_stamped_bucket_and_the_carrier(
     v1: str, request_body: FlightRequest
 ) -> None:
     connection = Connection(v1)
@@ -104,8 +104,13 @@ def test_outcomes_are_counted_by_the_bucket_that_the_route_stamped(
     with urllib.request.urlopen(f"{v1}/metrics", timeout=5) as response:
         families = text_string_to_metric_families(response.read().decode())
     labelled = next(family for family in families if family.name == "flight_labelled")
-    found = {s.labels["bucket"]: s.value for s in labelled.samples if s.name.endswith("_total")}
-    assert found == {"": 0, "7": 2, "63": 1}
+    found = {
+        (s.labels["bucket"], s.labels["carrier"]): s.value
+        for s in labelled.samples
+        if s.name.endswith("_total")
+    }
+    carrier = request_body["schedule"]["carrier"]
+    assert found == {("", ""): 0, ("7", carrier): 2, ("63", carrier): 1}
 
 
 def test_an_outcome_counts_once(v1: str, post: Any, request_body: FlightRequest) -> None:

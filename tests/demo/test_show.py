@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 
-from demo.show import Screen, compared, conclusion, headline, without_age
+from demo.show import Screen, compared, conclusion, headline, segments, without_age
 from demo.traffic import Progress
 
 TABLE = """NAME            PHASE     SPLIT           VERDICT        AGE
@@ -80,10 +80,21 @@ def test_the_age_is_no_news() -> None:
 def test_headline() -> None:
     progress = Progress(seconds=10.0, answers={"v2": 500, "v1": 1500}, errors={"v2": 30})
     assert headline(progress) == (
-        "2,000 flights sent, 200 a second; answered by v1 1,500, v2 500; failed: v2 30"
+        "2,000 flights sent, 200 a second; answered by v1 1,500, v2 500; 0 in the air; "
+        "failed: v2 30"
     )
     assert headline(Progress(lost_labels=50)).endswith("; outcomes lost: 50")
-    assert headline(Progress()).endswith("answered by nobody yet")
+    assert headline(Progress(in_the_air=1234)).endswith("answered by nobody yet; 1,234 in the air")
+
+
+def test_segments_without_an_interval_are_left_out() -> None:
+    arms = {"champion": {"samples": 40}, "challenger": {"samples": 1200}}
+    ua = {"value": "UA", **arms, "relative": {"effect": 12.34, "lower": -1.0, "upper": 25.7}}
+    entry = {"modelVersion": "v2", "segments": [{"name": "carrier", "values": [ua]}]}
+    (line,) = segments(entry)
+    assert line.strip() == "UA    +12.3 % (-1.0 to +25.7) of 1,200 by v2"
+    assert segments({**entry, "segments": [{"name": "carrier", "values": [{"value": "AA"}]}]}) == []
+    assert segments({}) == []
 
 
 def test_conclusion_tells_all_that_the_status_says() -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -25,11 +25,33 @@ def test_every_flight_is_sent_and_labelled_once(
     assert progress.requests == progress.answers["v1"] == 333
     assert not progress.errors
     assert progress.lost_labels == 0
-    counters = servers["v1"].counters
-    where = {"version": "v1", "bucket": ""}
-    labelled = counters.registry.get_sample_value("flight_labelled_total", where)
-    assert counters.predictions._value.get() == labelled == 333
+    assert servers["v1"].counters.predictions._value.get() == 333
     assert servers["v2"].counters.predictions._value.get() == 0
+    sent = replayed[:333]
+    arrived = [f for f in sent if f.arrived <= sent[-1].departs]
+    assert 0 < len(arrived) < 333
+    assert progress.in_the_air == 333 - len(arrived)
+    assert outcomes(servers["v1"]) == len(arrived)
+
+
+def outcomes(server: PredictionServer) -> float:
+    """How many outcomes a server has counted."""
+    families = server.counters.registry.collect()
+    labelled = next(family for family in families if family.name == "flight_labelled")
+    return sum(s.value for s in labelled.samples if s.name.endswith("_total"))
+
+
+def test_an_outcome_waits_for_the_arrival(
+    servers: dict[str, PredictionServer], urls: dict[str, str], replayed: list[Flight]
+) -> None:
+    sent = replayed[:60]
+    last = sent[-1].departs
+    for arrived, known in ((last + 1, 0), (last, 60)):
+        flights = iter([replace(flight, arrived=arrived) for flight in sent])
+        with Replay(urls["v1"], flights, rate=5000, labels=urls) as replay:
+            replay.join()
+        assert outcomes(servers["v1"]) == known
+        assert replay.progress().in_the_air == 60 - known
 
 
 def test_it_keeps_the_rate(urls: dict[str, str], replayed: list[Flight]) -> None:
@@ -116,7 +138,7 @@ def test_flights_go_in_order_over_few_connections(
     url, seen = recorder
     with Replay(url, iter(replayed), rate=500, labels={}, limit=40, connections=1) as replay:
         replay.join()
-    assert [user for user, _ in seen.seen] == [flight.tail_number for flight in replayed[:40]]
+    assert [user for user, _ in seen.seen] == [flight.rotation for flight in replayed[:40]]
     assert len(seen.peers) == 1
     assert replay.progress().errors == {"no version": 40}
     # What has not landed yet is not told.
@@ -129,7 +151,7 @@ def test_progress_of_nothing() -> None:
 
 def test_unreachable_label_target_is_told(urls: dict[str, str], replayed: list[Flight]) -> None:
     nowhere = {"v1": "http://127.0.0.1:9"}
-    first = itertools.islice(replayed, 60)
-    with Replay(urls["v1"], first, rate=1000, labels=nowhere) as replay:
+    first = [replace(flight, arrived=flight.departs) for flight in replayed[:60]]
+    with Replay(urls["v1"], iter(first), rate=1000, labels=nowhere) as replay:
         replay.join()
     assert replay.progress().lost_labels == 60

@@ -14,7 +14,7 @@ from typing import Any
 from modelexperiment.core import states, stats
 from modelexperiment.core.entries import ArmEstimate, Interval, MetricAnalysis
 from modelexperiment.core.exceedance import edge_of
-from modelexperiment.core.measures import bucket_label, kind_of
+from modelexperiment.core.measures import bucket_label, kind_of, tested_exactly
 from modelexperiment.core.snapshot import Counted
 from modelexperiment.core.spec import (
     Correction,
@@ -290,10 +290,9 @@ def method_name(spec: ExperimentSpec, metric: Metric, edges: Any = None) -> str:
     """How a metric's numbers are computed, for people."""
     kind = kind_of(metric)
     if spec.analysis.method is Method.SEQUENTIAL:
-        exact = spec.unit is Unit.REQUEST and kind != "mean"
-        name = (
-            "exact e-process, anytime-valid interval" if exact else "asymptotic confidence sequence"
-        )
+        name = "asymptotic confidence sequence"
+        if tested_exactly(spec, metric):
+            name = "exact e-process, anytime-valid interval"
     elif spec.analysis.method is Method.GROUP_SEQUENTIAL:
         name = "O'Brien-Fleming boundary up to sampleSize"
     else:

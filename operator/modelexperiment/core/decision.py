@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from modelexperiment.core.measures import tested_exactly
 from modelexperiment.core.spec import Effect, ExperimentSpec, Goal, OnWin, Role
 from modelexperiment.core.status import (
     Action,
@@ -80,6 +81,26 @@ def outcome(spec: ExperimentSpec, analysis: Sequence[MetricAnalysis]) -> Outcome
         )
     reason = leader.withheld or evidence(spec, leader)
     return Outcome(Verdict.INCONCLUSIVE, name, reason)
+
+
+def moved_back(
+    spec: ExperimentSpec, found: Outcome, analysis: Sequence[MetricAnalysis]
+) -> str | None:
+    """Why a verdict that had to wait can't be given now, although its p-value stays as low.
+
+    The p-value is the least so far. While minDuration lasts, or another challenger is awaited, the
+    effect may move back; nobody should act on an interval that says "perhaps none". Of an exact
+    test that tells nothing: it finds some effects sooner than its interval does.
+    """
+    better = (Verdict.CHALLENGER_BETTER, Verdict.CHAMPION_BETTER)
+    if found.verdict not in better or tested_exactly(spec, spec.primary):
+        return None
+    primary = [entry for entry in analysis if entry.role is Role.PRIMARY]
+    for entry in primary:
+        about = found.verdict is Verdict.CHAMPION_BETTER or entry.model_version == found.leader
+        if about and entry.absolute and entry.absolute.lower < 0 < entry.absolute.upper:
+            return f"{found.reason} was reached earlier, and the interval includes 0 again"
+    return None
 
 
 def evidence(spec: ExperimentSpec, entry: MetricAnalysis) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from modelexperiment.core.manifest import FieldError
 from modelexperiment.core.promql import Selector, any_of, fill, parse_selector, quote
-from modelexperiment.core.spec import ExperimentSpec, Guardrail, Metric
+from modelexperiment.core.spec import ExperimentSpec, Guardrail, Method, Metric, Unit
 from modelexperiment.core.stats import Increment
 from modelexperiment.core.tally import Cell, Cells, SegmentValue
 
@@ -48,6 +48,12 @@ def kind_of(metric: Metric | Guardrail) -> str:
     """Which of the kinds it is: proportion, mean, rate or quantile."""
     kinds = ("proportion", "mean", "rate", "quantile")
     return next(kind for kind in kinds if getattr(metric, kind) is not None)
+
+
+def tested_exactly(spec: ExperimentSpec, metric: Metric) -> bool:
+    """Whether its p-value is that of the exact e-process, and not the one of its interval."""
+    by_request = spec.analysis.method is Method.SEQUENTIAL and spec.unit is Unit.REQUEST
+    return by_request and kind_of(metric) != "mean"
 
 
 def parts_of(spec: ExperimentSpec) -> list[Part]:
