@@ -153,3 +153,8 @@ def test_contrast_is_enough(scheme: int) -> None:
             assert _contrast(colors[name], colors[ground]) >= 4.5, (name, ground)
     for number in range(8):
         assert _contrast(colors[f"arm-{number}"], colors["paper"]) >= 3, number
+
+
+@pytest.mark.parametrize(("value", "said"), [(0.034, "p = 0.034"), (1e-9, "p < 0.0001")])
+def test_a_p_value_reads_as_a_sentence_says_it(value: float, said: str) -> None:
+    assert words.p_is(value) == said

@@ -279,8 +279,8 @@ def conclude(draft: Draft) -> None:
         waits = f"no verdict before {format_duration(patience)}"
         found = decision.Outcome(Verdict.INCONCLUSIVE, found.leader, waits)
     elif found.verdict is not draft.before.verdict:
-        why = decision.moved_back(spec, found, status.analysis)
-        found = decision.Outcome(Verdict.INCONCLUSIVE, found.leader, why) if why else found
+        moved = decision.moved_back(spec, found, status.analysis)
+        found = decision.Outcome(Verdict.INCONCLUSIVE, found.leader, moved) if moved else found
     plan = status.plan or SamplePlan(samples_so_far=0)
     decided = decision.decision(spec, found, status.analysis, plan)
     if _waits_for_word(spec, found):

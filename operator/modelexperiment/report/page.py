@@ -112,7 +112,7 @@ def _heterogeneity(entries: Iterable[MetricAnalysis]) -> Iterable[str]:
             if found:
                 yield (
                     f"{entry.model_version} by {segment.name}: Cochran's Q {found.statistic:.3g} "
-                    f"with {found.degrees} degrees of freedom, p = {words.p_value(found.p_value)}"
+                    f"with {found.degrees} degrees of freedom, {words.p_is(found.p_value)}"
                 )
 
 

@@ -105,6 +105,12 @@ def p_value(value: float | None) -> str:
     return "< 0.0001" if value < 1e-4 else f"{value:.2g}"
 
 
+def p_is(value: float | None) -> str:
+    """The same within a sentence: p = 0.03, p < 0.0001."""
+    said = p_value(value)
+    return f"p {said}" if said.startswith("<") else f"p = {said}"
+
+
 def level(spec: ExperimentSpec) -> str:
     """The intervals' confidence."""
     return f"{100 * (1 - spec.analysis.alpha):g} %"
@@ -142,7 +148,7 @@ def lasted(status: ExperimentStatus) -> str:
 
 def novelty(version: str, found: NoveltyReport) -> str:
     """Whether the effect changes from block to block."""
-    seen = f"over {found.blocks} {found.block}s, p = {p_value(found.p_value)}"
+    seen = f"over {found.blocks} {found.block}s, {p_is(found.p_value)}"
     if found.drift == "steady":
         return f"The effect of {version} shows no change {seen}."
     return (
