@@ -69,5 +69,5 @@ def test_bins_come_from_counts_up_to_each_edge() -> None:
 
 
 def test_counts_that_fall_from_edge_to_edge_are_no_histogram() -> None:
-    with pytest.raises(ValueError, match="count is 1.0, not the 2 of the edge before 0.5"):
+    with pytest.raises(ValueError, match=r"count is 1\.0, not the 2 of the edge before 0\.5"):
         bins_of({0.1: 2.0, 0.5: 1.0})
