@@ -257,6 +257,13 @@ def test_whoever_has_started_holds_the_route_even_if_it_came_later() -> None:
     assert world.look().holder == "other"
 
 
+def test_whoever_only_shadows_holds_the_route_as_well() -> None:
+    world = other()
+    world.store.objects[Key("fraud", "other")]["status"] = {"phase": "Shadowing"}
+
+    assert world.look().holder == "other"
+
+
 @pytest.mark.parametrize(
     ("fields", "holds"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from localcluster import Cluster
 from tests.e2e.gateway_lab import GatewayLab
 from tests.e2e.lab import Lab, Manifest, OperatorProcess, Traffic, eventually
+from tests.e2e.users import ask, keyed, predicted, table, users
 
 pytestmark = pytest.mark.e2e
 VERSIONS = {"v1": 0.60, "v2": 0.62}
@@ -113,6 +115,40 @@ def test_it_serves_users_once_it_agrees_and_not_before(either: Lab) -> None:
     assert why(lab) == ("True", "Agrees")
     lab.delete_experiments()
     assert lab.fetch(kind, "fraud")["spec"] == original
+
+
+def test_users_are_copied_first_and_then_moved_as_predicted(lab: Lab) -> None:
+    who = users(300)
+    analysis = {"interval": "1s", "unit": "Request"}
+    manifest = gated(lab, assignment={"header": "x-user-id"}, analysis=analysis)
+    manifest["spec"]["shadow"]["percent"] = 40
+    told = "v2 gets copies of the requests of 40 % of v1's users"
+    with Traffic(lab, 20) as others:
+        lab.apply(manifest)
+        lab.wait_phase("Shadowing")
+        eventually(lambda: told in lab.condition("RoutesReady").get("message", ""), told)
+        eventually(lambda: keyed(lab.gateway), "Envoy chooses by the user")
+        eventually(lambda: copies(lab), "copies")
+    assert set(others.answers) == {"v1"}
+    asked = []
+    for _ in range(2):
+        lab.servers["v2"].users.clear()
+        assert {got.version for got in ask(lab, who).values()} == {"v1"}
+        # Copies are sent on their own, and may come a moment later.
+        time.sleep(0.5)
+        asked.append({user for user, _ in lab.servers["v2"].users if user in who})
+    assert asked[0] == asked[1]
+    assert abs(len(asked[0]) / len(who) - 0.4) < 0.1
+
+    compare(lab, 200)
+    lab.wait_phase("Running")
+    lab.wait_split(v1=576_000, v2=64_000)
+    eventually(lambda: ask(lab, who) == predicted(table(lab), who), "users as predicted")
+    lab.servers["v2"].users.clear()
+    answers = ask(lab, who)
+    time.sleep(0.5)
+    own = sum(got.version == "v2" for got in answers.values())
+    assert lab.servers["v2"].users.total() == own > 0
 
 
 def test_where_it_differs_nobody_ever_gets_it(lab: Lab) -> None:
