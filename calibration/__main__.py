@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-from calibration import days, requests, safety, users
+from calibration import days, requests, safety, shadow, users
 from calibration.report import Row, table
 
 # The longest first, so that no core waits at the end.
@@ -25,6 +25,7 @@ STUDIES: dict[str, Callable[[], list[Row]]] = {
     "known horizons": requests.horizons,
     "power": requests.power,
     "sample ratio": safety.sample_ratio,
+    "shadow gate": shadow.gate,
 }
 ORDER = [
     "peeking",
@@ -38,6 +39,7 @@ ORDER = [
     "guardrails",
     "healthy days",
     "sample ratio",
+    "shadow gate",
 ]
 _PAGE = """# Calibration
 

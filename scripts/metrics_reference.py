@@ -31,7 +31,7 @@ with it. A verdict, a phase, a condition is 1 for what it is, and the others are
 counting is behind is `time() - modelexperiment_counted_until_timestamp_seconds`.
 
 All have the labels `namespace` and `experiment`. An experiment has at most
-`15 + 3 V + M (2 V + 9 C) + 6 G C` series, with V versions, C = V - 1 challengers, M metrics and G
+`20 + 3 V + M (2 V + 9 C) + 6 G C` series, with V versions, C = V - 1 challengers, M metrics and G
 guardrails: {least} for two versions, one metric and one guardrail, {usual} for two versions, three
 metrics and three guardrails. Segments are not exported: they are in the status.
 """

@@ -59,6 +59,17 @@ def full_status(phase: str = "RolledBack", **fields: Any) -> ExperimentStatus:
                 "pValue": 1e-9,
                 "mismatch": True,
             },
+            "shadow": {
+                "modelVersion": "v3",
+                "since": "2026-03-01T12:00:00Z",
+                "limit": 0.05,
+                "comparisons": 1000,
+                "disagreements": 10,
+                "divergence": 0.01,
+                "lower": 0.004,
+                "upper": 0.021,
+                "state": "Pass",
+            },
             **fields,
         }
     )

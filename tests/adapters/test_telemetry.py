@@ -90,6 +90,10 @@ def test_all_that_a_status_says(telemetry: Telemetry) -> None:
         f"modelexperiment_guardrail_value{{{guardrail}}}": 0.3,
         f"modelexperiment_guardrail_limit{{{guardrail}}}": 0.02,
         f"modelexperiment_guardrail_breaches{{{guardrail}}}": 2,
+        'modelexperiment_shadow_divergence_ratio{model_version="v3"}': 0.01,
+        'modelexperiment_shadow_divergence_lower_ratio{model_version="v3"}': 0.004,
+        'modelexperiment_shadow_divergence_upper_ratio{model_version="v3"}': 0.021,
+        'modelexperiment_shadow_divergence_limit_ratio{model_version="v3"}': 0.05,
     }
 
 
@@ -106,8 +110,8 @@ def test_series_of_an_experiment_are_as_many_as_documented(telemetry: Telemetry)
     telemetry.observe(KEY, full_status(phase="Running"), "v1")
 
     most = most_series(versions, metrics, guardrails)
-    # It says two conditions of six.
-    assert len(about(telemetry)) == most - 4
+    # It says two conditions of seven.
+    assert len(about(telemetry)) == most - 5
 
 
 def test_an_empty_status_says_only_its_phase(telemetry: Telemetry) -> None:

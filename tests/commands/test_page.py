@@ -11,6 +11,7 @@ from modelexperiment.commands.page import Page, listing
 from modelexperiment.core.snapshot import Problem
 from tests.commands.test_steer import running, seen
 from tests.core.builders import ERRORS, START, Life, traffic
+from tests.core.shadowed import CHALLENGER, Shadowed
 
 
 def page(life: Life, *, colours: bool = False, after: timedelta = timedelta(0)) -> list[str]:
@@ -138,3 +139,15 @@ def test_many_are_listed_as_kubectl_lists_them() -> None:
     assert lines[1].startswith("fraud      fraud-v2  Running  v1 50 / v2 50  +4.0%  [")
     assert lines[1].endswith("  1m15s")
     assert listing([item], life.now).startswith("NAME")
+
+
+def test_a_shadow_is_shown_before_anything_is_live() -> None:
+    life = Shadowed(shadow=CHALLENGER)
+    life.poll(after=timedelta(0))
+    life.compare(40, 1)
+    lines = page(life)
+
+    assert lines[0].startswith("fraud/fraud-v2  Shadowing  v1 100 / v2 0")
+    assert lines[1].startswith("Shadow  v2 is still being compared: 1 of 40 comparisons disagree,")
+    assert lines[1].endswith("; limit 5 %")
+    assert any(line.startswith("  ShadowAgrees Unknown  InsufficientData, ") for line in lines)

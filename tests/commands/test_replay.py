@@ -12,6 +12,7 @@ import yaml
 
 from tests.commands.conftest import FIRST, Desk, by_bucket, polls
 from tests.core.builders import ACCURACY, ERRORS
+from tests.core.shadowed import CHALLENGER
 
 USERS = {"header": "x-user-id", "buckets": 32, "bucketLabel": "bucket"}
 DEVICE = {"name": "device", "label": "device_type", "values": ["ios", "web"]}
@@ -315,6 +316,17 @@ def test_guardrails_are_left_out_and_that_is_said(desk: Desk) -> None:
     assert answer.code == 0
     assert answer.err == "guardrails are not in the data and are not replayed\n"
     assert "guardrails" not in json.loads(answer.out) or not json.loads(answer.out)["guardrails"]
+
+
+def test_a_gate_is_left_out_and_that_is_said(desk: Desk) -> None:
+    manifest = desk.manifest(shadow=CHALLENGER)
+
+    answer = desk.run("replay", "-f", manifest, "--data", desk.rows(polls(3)), "-o", "json")
+
+    assert (answer.code, answer.err) == (0, "a shadow is not in the data and is not replayed\n")
+    found = json.loads(answer.out)
+    assert found["phase"] == "Running"
+    assert found["analysis"][0]["champion"]["samples"] > 0
 
 
 HEADER = "time,metric,modelVersion,segment,bucket,count,sum,sumSquares\n"

@@ -17,6 +17,7 @@ from modelexperiment.core.reporting import route_failed
 from modelexperiment.core.snapshot import Problem
 from modelexperiment.core.status import Phase
 from tests.core.builders import ERRORS, Life, traffic
+from tests.core.shadowed import AGREES, CHALLENGER, Shadowed
 
 MANUAL = {"onWin": "Manual", "steps": [75, 100]}
 THREE = {"traffic": traffic(v1=40, v2=40, v3=20)}
@@ -199,3 +200,30 @@ def test_what_waits_for_its_start_says_why() -> None:
     assert settled(seen(life), 1)
     assert pause(seen(life)).done(life.status)
     assert stop(seen(life)).done(life.status)
+
+
+def test_all_orders_are_understood_while_it_shadows() -> None:
+    life = Shadowed(shadow=CHALLENGER)
+    life.poll(after=timedelta(0))
+    order = promote(seen(life))
+    life.edit(rollout={"promote": "v2", "onWin": "Manual"})
+    life.compare(10, 0)
+    assert order.done(life.status)
+    assert line(seen(life)) == (
+        "fraud/fraud-v2: Shadowing; v1 100 / v2 0; "
+        "rollout.promote v2 waits until the shadow agrees, or spec.shadow is taken out"
+    )
+
+    life.edit(paused=True)
+    life.compare(*AGREES)
+    assert pause(seen(life)).done(life.status)
+    order = resume(seen(life))
+    life.edit(paused=False, shadow={**CHALLENGER, "maxDivergence": 0.001})
+    life.compare(0, 0)
+    assert life.status.phase == "Shadowing"
+    assert order.done(life.status)
+
+    order = stop(seen(life))
+    life.edit(stop=True)
+    life.compare(0, 0)
+    assert order.done(life.status)

@@ -74,21 +74,22 @@ def test_without_a_poll_only_the_route_is_read() -> None:
     assert (snapshot.counted, snapshot.readings, world.production.asked) == (None, (), [])
 
 
+NO_SELECTOR = {"modelVersion": "v3", "comparisons": "sum(a)", "disagreements": "b"}
+
+
 def test_a_spec_that_is_not_supported_asks_for_nothing() -> None:
-    world = World(shadow={"modelVersion": "v3", "comparisons": "compared_total"})
+    world = World(shadow=NO_SELECTOR)
 
     snapshot = world.look()
 
-    assert problem(snapshot.route).reason == "NotSupported"
+    assert problem(snapshot.route).reason == "BadSelector"
     assert world.production.asked == []
 
 
 def test_an_unsupported_edit_of_a_running_experiment_keeps_its_guardrails_on() -> None:
-    snapshot = World(shadow={"modelVersion": "v3", "comparisons": "compared_total"}).look(
-        status=RUNNING
-    )
+    snapshot = World(shadow=NO_SELECTOR).look(status=RUNNING)
 
-    assert problem(snapshot.counted).reason == "NotSupported"
+    assert problem(snapshot.counted).reason == "BadSelector"
     assert len(snapshot.readings) == 2
 
 
@@ -252,6 +253,13 @@ def test_whoever_came_later_does_not() -> None:
 def test_whoever_has_started_holds_the_route_even_if_it_came_later() -> None:
     world = other()
     world.store.objects[Key("fraud", "other")]["status"] = RUNNING
+
+    assert world.look().holder == "other"
+
+
+def test_whoever_only_shadows_holds_the_route_as_well() -> None:
+    world = other()
+    world.store.objects[Key("fraud", "other")]["status"] = {"phase": "Shadowing"}
 
     assert world.look().holder == "other"
 

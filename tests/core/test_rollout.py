@@ -31,7 +31,7 @@ def step(number: int, version: str = "v2") -> RolloutStatus:
     ("phase", "rollout", "expected"),
     [
         (Phase.PENDING, None, None),
-        (Phase.SHADOWING, None, None),
+        (Phase.SHADOWING, None, {"v1": 100, "v2": 0, "v3": 0}),
         (Phase.RUNNING, None, {"v1": 80, "v2": 10, "v3": 10}),
         (Phase.PAUSED, None, {"v1": 80, "v2": 10, "v3": 10}),
         (Phase.PAUSED, step(1), {"v1": 50, "v2": 50, "v3": 0}),

@@ -24,6 +24,7 @@ def arms(*percents: object) -> list[Manifest]:
 PROPORTION = {"successes": "fraud_correct_total", "trials": "fraud_labelled_total"}
 ACCURACY = {"name": "accuracy", "role": "Primary", "proportion": PROPORTION}
 ISTIO = {"virtualService": "fraud", "httpRoute": "predict", "host": "fraud"}
+COMPARED = {"comparisons": "compared_total", "disagreements": "disagreed_total"}
 ERRORS = {"name": "errors", "query": "vector(0)", "max": 0.02}
 
 
@@ -66,6 +67,13 @@ ACCEPTED = {
     "a promote": manifest(rollout={"onWin": "Manual", "promote": "v2"}),
     "a promote of the first entry, where the champion is another": manifest(
         champion="v2", rollout={"promote": "v1"}
+    ),
+    "a shadow": manifest(shadow={"modelVersion": "v3", "percent": 12.5}),
+    "a shadow that is compared": manifest(
+        shadow={"modelVersion": "v3", "maxDivergence": 1, "predictions": "p_bucket", **COMPARED}
+    ),
+    "a challenger that must agree before it goes live": manifest(
+        champion="v2", shadow={"modelVersion": "v1", "maxDivergence": 0.02, **COMPARED}
     ),
     "durations": manifest(analysis={"interval": "1m30s", "maxDuration": "14d", "washout": "0.5h"}),
 }
@@ -215,10 +223,35 @@ REFUSED = {
     "users without an assignment": Refused(
         "spec.analysis.unit", "unit User needs assignment", {"analysis": {"unit": "User"}}
     ),
-    "a shadow that serves users": Refused(
+    "a shadow that is the champion": Refused(
         "spec.shadow.modelVersion",
-        "shadow.modelVersion must not be one of traffic's modelVersions",
+        "shadow.modelVersion must not be the champion",
+        {"shadow": {"modelVersion": "v1", **COMPARED}},
+    ),
+    "a shadow that is the champion by name": Refused(
+        "spec.shadow.modelVersion",
+        "shadow.modelVersion must not be the champion",
+        {"champion": "v2", "shadow": {"modelVersion": "v2", **COMPARED}},
+    ),
+    "a challenger's shadow that nothing could let go live": Refused(
+        "spec.shadow.modelVersion",
+        "it needs shadow.comparisons and shadow.disagreements",
         {"shadow": {"modelVersion": "v2"}},
+    ),
+    "a challenger's shadow served by something else": Refused(
+        "spec.shadow",
+        "shadow.subset and shadow.service: a challenger's are those of traffic",
+        {"shadow": {"modelVersion": "v2", "subset": "other", **COMPARED}},
+    ),
+    "comparisons without disagreements": Refused(
+        "spec.shadow",
+        "comparisons and disagreements go together",
+        {"shadow": {"modelVersion": "v3", "comparisons": "compared_total"}},
+    ),
+    "a divergence that is never measured": Refused(
+        "spec.shadow.maxDivergence",
+        "maxDivergence needs comparisons and disagreements",
+        {"shadow": {"modelVersion": "v3", "maxDivergence": 0.1}},
     ),
     "a shadow's three decimals": Refused(
         "spec.shadow.percent", DECIMALS, {"shadow": {"modelVersion": "v3", "percent": 0.001}}

@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
-from tests.crds.cases import ACCEPTED, ERRORS, Manifest, manifest
+from tests.crds.cases import ACCEPTED, COMPARED, ERRORS, Manifest, manifest
 
 _WHOLE = manifest(
     champion="v1",
@@ -20,7 +20,7 @@ _WHOLE = manifest(
     analysis={"method": "Sequential", "alpha": 0.05, "interval": "15s", "unit": "User"},
     segments=[{"name": "device", "label": "device", "values": ["ios", "web"]}],
     rollout={"onWin": "Gradual", "steps": [25, 50, 100], "stepDuration": "1h"},
-    shadow={"modelVersion": "v3", "percent": 10},
+    shadow={"modelVersion": "v2", "percent": 10, "maxDivergence": 0.1, **COMPARED},
     tracking={"mlflow": {"uri": "http://mlflow:5000"}},
     alerts=[{"slack": {"secretRef": {"name": "slack"}}}, {"webhook": {"url": "http://hook"}}],
     prometheus={"url": "http://prometheus:9090"},

@@ -24,8 +24,8 @@ class ModelServer:
     `seconds`; it takes `pause` of them, or all where it `waits`. `received` counts all requests,
     whatever becomes of them. A scrape takes `scrape_seconds`, over values from its beginning.
     Requests that the route has stamped with a hash bucket are counted by it as well. `users` has
-    the requests by user and by where the proxy was told to copy them to. `die` closes the port, and
-    every connection.
+    the requests by user and by where the proxy was told to copy them to. `compare` counts answers
+    that were compared with another version's. `die` closes the port, and every connection.
     """
 
     def __init__(self, version: str, correct: float = 0.6, seed: int = 1) -> None:
@@ -96,9 +96,24 @@ class ModelServer:
             ]
             self._requests = counter("fraud_requests")
             self._errors = counter("fraud_errors")
+            # What a comparer would count; not there before anything was compared.
+            self._compared = [
+                Counter(name, name, ["model", "version", "against"], registry=registry)
+                for name in ("model_shadow_comparisons", "model_shadow_disagreements")
+            ]
             # What somebody might take for a counter: it falls at every other scrape.
             self._wobble = Gauge("fraud_wobble", "A gauge", ["version"], registry=registry)
             self._registry = registry
+
+    def compare(self, against: str, number: int, differing: int) -> None:
+        """Count as a comparer of this version's answers with another's would, in both directions.
+
+        A comparer is a process of its own; for whoever reads the counters it makes no difference.
+        """
+        with self._lock:
+            for one, other in ((self.version, against), (against, self.version)):
+                for family, by in zip(self._compared, (number, differing), strict=True):
+                    family.labels("fraud", one, other).inc(by)
 
     def stop(self) -> None:
         """Close the port, and every connection as soon as somebody uses it."""

@@ -62,11 +62,13 @@ CASES: dict[str, Case] = {
         "DestinationNotFound",
         "has the subset v9; it has v1, v2",
     ),
-    "a feature that is not there yet": (
-        lambda lab: {"shadow": {"modelVersion": "v3", "comparisons": "compared_total"}},
+    "a shadow's counter that is no selector": (
+        lambda lab: {
+            "shadow": {"modelVersion": "v2", "comparisons": "a_total", "disagreements": "sum(b)"}
+        },
         "RoutesReady",
-        "NotSupported",
-        "spec.shadow.comparisons",
+        "BadSelector",
+        "spec.shadow.disagreements: must",
     ),
     "a shadow without a destination": (
         lambda lab: {"shadow": {"modelVersion": "v9"}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from datetime import timedelta
@@ -11,6 +12,7 @@ from modelexperiment.core.snapshot import Counted, Reading
 from modelexperiment.core.stats import Increment
 from modelexperiment.core.tally import Arms
 from tests.core.builders import ACCURACY, ERRORS, Life, traffic
+from tests.core.shadowed import CHALLENGER, Shadowed
 
 LATENCY = {**ERRORS, "name": "latency-p95", "max": 0.2}
 ROUGH = 'android <b title="x">$1$</b> & co'
@@ -123,6 +125,22 @@ def three() -> Life:
     return life
 
 
+def shadowing() -> Shadowed:
+    """Not live: the challenger is compared with the champion first."""
+    life = Shadowed(shadow={**CHALLENGER, "predictions": "score_bucket"})
+    life.poll(after=timedelta(0))
+    histograms = {"v1": {0.5: 60.0, math.inf: 90.0}, "v2": {0.5: 30.0, math.inf: 90.0}}
+    life.compare(40, 1, histograms=histograms)
+    return life
+
+
+def never_live() -> Shadowed:
+    """The challenger differed too often, and served nobody."""
+    life = shadowing()
+    life.compare(200, 60)
+    return life
+
+
 ALL: dict[str, Callable[[], Life]] = {
     made.__name__: made for made in (pending, started, undecided, won, broken, mismatch, three)
-}
+} | {made.__name__: made for made in (shadowing, never_live)}

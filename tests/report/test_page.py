@@ -39,12 +39,23 @@ def text(name: str) -> str:
         ("won", "v2 won and serves everybody"),
         ("broken", "Rolled back: v1 serves everybody"),
         ("mismatch", "No verdict: the versions did not get their shares"),
+        ("shadowing", "Not live yet: v2 gets copies only"),
+        ("never_live", "Keep v1: v2 never went live"),
     ],
 )
 def test_the_decision_stands_first(name: str, title: str) -> None:
     html = page(name)
     assert f"</span> {title}</h1>" in html
     assert f"<title>fraud/fraud-v2: {title}</title>" in html
+
+
+def test_a_shadow_is_shown_with_its_bounds_and_the_limit() -> None:
+    said = "v2 is still being compared: 1 of 40 comparisons disagree, 2.5 % (at every look "
+    assert said in text("shadowing")
+    assert "limit 5 %." in text("shadowing")
+    assert "Jensen-Shannon divergence" in text("shadowing")
+    assert "v2 differs too often from the champion: 61 of 240 comparisons" in text("never_live")
+    assert "Shadow" not in re.findall(r"<h2[^>]*>([^<]*)</h2>", page("started"))
 
 
 @pytest.mark.parametrize("name", examples.ALL)

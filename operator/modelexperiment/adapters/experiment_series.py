@@ -99,6 +99,20 @@ GUARDRAIL = Family(
 GUARDRAIL_VALUE = Family("guardrail_value", "What a guardrail read last.", _GUARDRAIL)
 GUARDRAIL_LIMIT = Family("guardrail_limit", "The bound that it was compared with.", _GUARDRAIL)
 BREACHES = Family("guardrail_breaches", "Breaches of a guardrail in a row.", _GUARDRAIL)
+SHADOW_DIVERGENCE = Family(
+    "shadow_divergence_ratio",
+    "Share of the shadow's compared predictions that disagree with the champion's, 0 to 1.",
+    ("model_version",),
+)
+SHADOW_LOWER = Family(
+    "shadow_divergence_lower_ratio", "Its lower bound, at every look.", ("model_version",)
+)
+SHADOW_UPPER = Family(
+    "shadow_divergence_upper_ratio", "Its upper bound, at every look.", ("model_version",)
+)
+SHADOW_LIMIT = Family(
+    "shadow_divergence_limit_ratio", "The divergence that is still accepted.", ("model_version",)
+)
 
 FAMILIES = tuple(found for found in list(vars().values()) if isinstance(found, Family))
 
@@ -107,7 +121,7 @@ def most_series(versions: int, metrics: int, guardrails: int) -> int:
     """How many series an experiment has at most, by what its manifest holds."""
     challengers = versions - 1
     of_metrics = metrics * (2 * versions + 9 * challengers)
-    return 15 + 3 * versions + of_metrics + 6 * guardrails * challengers
+    return 20 + 3 * versions + of_metrics + 6 * guardrails * challengers
 
 
 def points(status: ExperimentStatus, champion: str) -> Iterator[Point]:
@@ -133,11 +147,22 @@ def points(status: ExperimentStatus, champion: str) -> Iterator[Point]:
         yield from _number(NEEDED, (), status.plan.samples_needed)
         yield from _time(ETA, status.plan.eta)
     yield from _guardrails(status)
+    yield from _shadow(status)
 
 
 def _time(family: Family, when: datetime | None) -> Iterator[Point]:
     if when is not None:
         yield Point(family, (), when.timestamp())
+
+
+def _shadow(status: ExperimentStatus) -> Iterator[Point]:
+    found = status.shadow
+    if found is not None:
+        labels = (found.model_version,)
+        yield from _number(SHADOW_DIVERGENCE, labels, found.divergence)
+        yield from _number(SHADOW_LOWER, labels, found.lower)
+        yield from _number(SHADOW_UPPER, labels, found.upper)
+        yield from _number(SHADOW_LIMIT, labels, found.limit)
 
 
 def _number(family: Family, labels: tuple[str, ...], value: float | None) -> Iterator[Point]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from modelexperiment.core import promotion
+from modelexperiment.core import promotion, shadow
 from modelexperiment.core.conditions import ConditionType
 from modelexperiment.core.crd import COLUMNS
 from modelexperiment.core.decision import percent
@@ -34,6 +34,7 @@ _PHASES = {
     Phase.ROLLING_OUT: _GREEN,
     Phase.ROLLED_BACK: _RED,
     Phase.PENDING: _YELLOW,
+    Phase.SHADOWING: _YELLOW,
     Phase.PAUSED: _YELLOW,
 }
 _STATES = {
@@ -58,6 +59,7 @@ class Page:
         parts = [
             self._head(),
             self._decision(),
+            self._shadow(),
             self._metrics(),
             self._guardrails(),
             self._sample_ratio(),
@@ -106,6 +108,17 @@ class Page:
         head = f"{status.decision.action} ({status.decision.risk_level} risk)"
         lines = [f"{self._title('Decision')}  {head}", f"  {verdict}{status.decision.reason}"]
         return lines + [f"  - {step}" for step in status.decision.next_steps]
+
+    def _shadow(self) -> list[str]:
+        found = self._status.shadow
+        if found is None:
+            return []
+        lines = [f"{self._title('Shadow')}  {found.model_version}"]
+        if found.state:
+            lines = [f"{lines[0]} {shadow.answer(found)}"]
+        if found.distribution:
+            lines.append(f"  {shadow.apart(found.distribution)}")
+        return lines
 
     def _metrics(self) -> list[str]:
         if not self._status.analysis:

@@ -25,7 +25,7 @@ from modelexperiment.core.manifest import Experiment
 from modelexperiment.core.rollout import all_to
 from modelexperiment.core.snapshot import Counted, RouteSeen, Snapshot
 from modelexperiment.core.status import ExperimentStatus
-from modelexperiment.core.support import unreadable
+from modelexperiment.core.support import unsupported
 
 # Another process takes a second to start.
 _WORTH_A_POOL = 20
@@ -52,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     _check(experiment)
     if experiment.spec.guardrails:
         print("guardrails are not in the data and are not replayed", file=sys.stderr)
+    if experiment.spec.shadow:
+        print("a shadow is not in the data and is not replayed", file=sys.stderr)
     start = _start(arguments.start) if arguments.start else None
     experiments = read_polls(arguments.data, experiment.spec)
     many = list(experiments) != [""]
@@ -83,7 +85,7 @@ def _dumped(
 
 def _check(experiment: Experiment) -> None:
     """Raise InputError where the analysis can't be made."""
-    problem = unreadable(experiment.spec)
+    problem = unsupported(experiment.spec)
     if problem:
         raise InputError(problem.message)
 
@@ -108,10 +110,10 @@ def replay(
 ) -> ExperimentStatus:
     """The status after these polls, which are in the order of time.
 
-    Guardrails are left out: their readings are not among the polls. `start` is when traffic was
-    first split, by default one interval before the first poll.
+    Guardrails and a shadow are left out: what is read of them is not among the polls. `start` is
+    when traffic was first split, by default one interval before the first poll.
     """
-    spec = experiment.spec.model_copy(update={"guardrails": []})
+    spec = experiment.spec.model_copy(update={"guardrails": [], "shadow": None})
     judged = Experiment(experiment.namespace, experiment.name, spec)
     began = start or polls[0].time - spec.analysis.interval
     if polls[0].time < began:

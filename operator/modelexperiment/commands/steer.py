@@ -201,7 +201,7 @@ def resume(seen: Object, _: str | None = None) -> Order:
                 f"once its guardrails have data{why}"
             )
         raise Refusal(f"{name_of(seen)}: is not paused ({status.phase})")
-    going = _in(Phase.RUNNING, Phase.ROLLING_OUT, Phase.PENDING)
+    going = _in(Phase.SHADOWING, Phase.RUNNING, Phase.ROLLING_OUT, Phase.PENDING)
     return Order(
         _set("paused", False),
         "spec.paused false",
@@ -233,7 +233,8 @@ def promote(seen: Object, to: str | None = None) -> Order:
 
     def done(status: ExperimentStatus) -> bool:
         under_way = status.rollout is not None and status.rollout.model_version == version
-        return under_way or status.phase in (Phase.PAUSED, Phase.PENDING, Phase.SUCCEEDED)
+        waits = status.phase in (Phase.PAUSED, Phase.PENDING, Phase.SHADOWING)
+        return under_way or waits or status.phase is Phase.SUCCEEDED
 
     says = f"spec.rollout.promote {version}"
     if rollout.get("promote") != version:

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from modelexperiment.core import shadow
 from modelexperiment.core.counting import (
     CountingError,
     Growth,
@@ -28,7 +29,7 @@ from modelexperiment.core.counting import (
     without_base,
 )
 from modelexperiment.core.manifest import Experiment
-from modelexperiment.core.measures import Part, cells, guardrail_parts, parts_of
+from modelexperiment.core.measures import Part, cells, guardrail_parts, parts_of, shadow_parts
 from modelexperiment.core.safety import counted_until
 from modelexperiment.core.snapshot import Counted, Guarded, Problem
 from modelexperiment.core.status import ExperimentStatus
@@ -148,7 +149,7 @@ class CounterReader:
             start = _seconds(status.start_time) if status.start_time else since
             span = Span(since, until, start, at)
         try:
-            samples = await self._seen(experiment, parts, url, span)
+            samples = await self._seen(parts, experiment.spec.versions, url, span)
             span = self._held_back(span, samples)
             tested_before = bool(status.memory.guardrail_tests)
             begins = _begins(samples, span, status.memory.history_lost, tested_before)
@@ -159,6 +160,27 @@ class CounterReader:
             return counted
         settled = replace(counted[0], next_sample=_expected(experiment, samples, at))
         return Guarded(settled, tuple(counted[1:]))
+
+    async def read_shadowed(
+        self, experiment: Experiment, status: ExperimentStatus, url: str, at: float
+    ) -> Counted | Problem | None:
+        """Count what was compared of a shadow; None where nothing is, or while it is not on."""
+        spec, found = experiment.spec, status.shadow
+        counted = shadow.counted_until(spec, status)
+        if counted is None or found is None:
+            return None
+        parts, versions = shadow_parts(spec), [spec.champion_version, found.model_version]
+        since = _seconds(counted)
+        until = max(since, at - self.settings.prometheus_settle.total_seconds())
+        span = Span(since, until, _seconds(found.since), at)
+        try:
+            seen = await self._seen(parts, versions, url, span)
+            span = self._held_back(span, seen)
+            begins = _begins(seen, span, None, bool(found.comparisons))
+            grown = [one.growth(span, begins) for one in seen]
+        except (CountingError, QueryError, UnavailableError) as error:
+            return _problem(error)
+        return _counted(experiment, span, parts, grown, begins, of=found.model_version)
 
     async def _read(
         self,
@@ -171,7 +193,7 @@ class CounterReader:
     ) -> Counted | Problem:
         parts = parts_of(experiment.spec)
         try:
-            seen = await self._seen(experiment, parts, url, span)
+            seen = await self._seen(parts, experiment.spec.versions, url, span)
             span = self._held_back(span, seen)
             begins = _begins(seen, span, lost_at, counted_before)
             grown = [one.growth(span, begins) for one in seen]
@@ -187,9 +209,8 @@ class CounterReader:
         )
 
     async def _seen(
-        self, experiment: Experiment, parts: Sequence[Part], url: str, span: Span
+        self, parts: Sequence[Part], versions: list[str], url: str, span: Span
     ) -> list[_Seen]:
-        versions = experiment.spec.versions
         fetches = (self._fetch(part, versions, url, span) for part in parts)
         return list(await asyncio.gather(*fetches))
 
@@ -299,17 +320,19 @@ def _counted(
     parts: Sequence[Part],
     grown: Sequence[Growth],
     begins: float | None,
+    of: str | None = None,
 ) -> Counted | Problem:
+    """The poll; what is silent is so for the version `of`, by default the champion."""
     pairs = list(zip(parts, grown, strict=True))
     try:
         found, histograms = cells(experiment.spec, [(part, g.by_group) for part, g in pairs])
     except ValueError as why:
         return Problem("NotAHistogram", str(why))
-    champion = experiment.spec.champion_version
+    looked_for = of or experiment.spec.champion_version
     silent = tuple(
         f"{part.field}: {part.selector.select()}"
         for part, growth in pairs
-        if not any(values[0] == champion for values in growth.by_group)
+        if not any(values[0] == looked_for for values in growth.by_group)
     )
     arms = add_up(found)
     return Counted(

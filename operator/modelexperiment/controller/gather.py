@@ -25,7 +25,7 @@ from modelexperiment.core.snapshot import (
     Snapshot,
 )
 from modelexperiment.core.spec import Guardrail, Route
-from modelexperiment.core.status import ExperimentStatus
+from modelexperiment.core.status import ExperimentStatus, Phase
 from modelexperiment.core.support import unsupported
 from modelexperiment.ports import (
     ExperimentStore,
@@ -47,6 +47,7 @@ class Polled:
     counted: Counted | Problem | None = None
     readings: tuple[Reading, ...] = ()
     guarded: Guarded | Problem | None = None
+    shadowed: Counted | Problem | None = None
     url: str = ""
     """Where people find it."""
 
@@ -105,6 +106,7 @@ class Gatherer:
             counted=polled.counted,
             readings=polled.readings,
             guarded=polled.guarded,
+            shadowed=polled.shadowed,
             prometheus=polled.url,
             proof=proven,
             not_ready=not_ready,
@@ -195,20 +197,22 @@ class Gatherer:
         except QueryError as error:
             # Guardrails that nobody reads must not keep on passing: guardrailTimeout runs.
             problem = Problem("PrometheusNotAllowed", str(error))
-            return Polled(problem, _unreadable(experiment, problem), problem)
+            return Polled(problem, _unreadable(experiment, problem), problem, problem)
         except UnavailableError as error:
             problem = Problem("PrometheusUnreachable", str(error), bad_input=False)
-            return Polled(problem, _unreadable(experiment, problem), problem)
+            return Polled(problem, _unreadable(experiment, problem), problem, problem)
         shown = self._shown(url)
         if refused:
             # An edit asked for what is not supported: nothing is counted, but guardrails stay on.
-            return Polled(refused, await self._readings(experiment, url, at), None, shown)
-        readings, guarded, counted = await asyncio.gather(
+            readings = await self._readings(experiment, url, at)
+            return Polled(refused, readings, None, refused, shown)
+        readings, guarded, counted, shadowed = await asyncio.gather(
             self._readings(experiment, url, at),
             self.counters.read_guarded(experiment, status, url, at),
             self.counters.read(experiment, status, url, at),
+            self.counters.read_shadowed(experiment, status, url, at),
         )
-        return Polled(counted, readings, guarded, shown)
+        return Polled(counted, readings, guarded, shadowed, shown)
 
     def _shown(self, url: str) -> str:
         """Where people find a Prometheus that the operator reads."""
@@ -273,7 +277,7 @@ def _same_route(other: Object, experiment: Experiment) -> bool:
 
 def _comes_first(other: Object, seen: Object) -> bool:
     """Whether the other has started, or was created earlier."""
-    started = bool(other.get("status", {}).get("startTime"))
+    started = other.get("status", {}).get("phase", Phase.PENDING) != Phase.PENDING
 
     def age(item: Object) -> tuple[str, str]:
         return item["metadata"]["creationTimestamp"], item["metadata"]["uid"]

@@ -18,6 +18,7 @@ class ConditionType(StrEnum):
     SAMPLE_RATIO_HEALTHY = "SampleRatioHealthy"
     VERDICT_REACHED = "VerdictReached"
     COMPLETE = "Complete"
+    SHADOW_AGREES = "ShadowAgrees"
     ALERTS_DELIVERED = "AlertsDelivered"
 
 

@@ -225,6 +225,16 @@ def timed_out(spec: ExperimentSpec, found: Outcome) -> Decision:
     return _make(Action.KEEP_CHAMPION, reason, steps)
 
 
+def not_let_live(spec: ExperimentSpec, why: str) -> Decision:
+    """The decision where the shadow gate has kept the challengers from going live."""
+    steps = [
+        f"all traffic has stayed with {spec.champion_version}: no challenger has served anybody",
+        "look at where the answers differ; a corrected version, another shadow.maxDivergence or "
+        "longer analysis.maxDuration starts the experiment again",
+    ]
+    return _make(Action.KEEP_CHAMPION, why, steps)
+
+
 def _make(action: Action, reason: str, steps: list[str]) -> Decision:
     return Decision(action=action, reason=reason, next_steps=steps, risk_level=_RISK[action])
 

@@ -28,6 +28,9 @@ class Reason(StrEnum):
     ALERT_NOT_DELIVERED = "AlertNotDelivered"
     ARM_NOT_READY = "ArmNotReady"
     ARM_READY = "ArmReady"
+    SHADOWING = "Shadowing"
+    SHADOW_PASSED = "ShadowPassed"
+    SHADOW_DIVERGED = "ShadowDiverged"
 
 
 _WARNINGS = {
@@ -40,6 +43,7 @@ _WARNINGS = {
     Reason.ROUTE_CORRECTED,
     Reason.ALERT_NOT_DELIVERED,
     Reason.ARM_NOT_READY,
+    Reason.SHADOW_DIVERGED,
 }
 
 

@@ -14,6 +14,7 @@ from modelexperiment.core import (
     ramp,
     readiness,
     rollout,
+    shadow,
 )
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
@@ -93,8 +94,50 @@ def start(draft: Draft) -> None:
         draft.update(phase=Phase.PENDING)
         return
     draft.remember(original_route=route.destinations)
+    if shadow.holds_back(spec):
+        _begin_shadowing(draft, counted)
+        return
     _begin(draft, counted)
     draft.tell(Reason.STARTED, f"traffic is split: {rollout.format_split(spec.split)}")
+
+
+def go_live(draft: Draft) -> None:
+    """Split the traffic after a time of shadowing, unless the metrics can't be read now."""
+    counted, memory, found = draft.snapshot.counted, draft.status.memory, draft.status.shadow
+    if not isinstance(counted, Counted) or blocker(draft.spec, draft.snapshot):
+        return
+    _begin(draft, counted)
+    # What was found of a challenger stays; it is counted no more.
+    draft.remember(promoted=memory.promoted)
+    if shadow.holds_back(draft.spec):
+        draft.update(shadow=found)
+    split = rollout.format_split(draft.spec.split)
+    draft.tell(Reason.STARTED, f"traffic is split: {split}")
+
+
+def _begin_shadowing(draft: Draft, counted: Counted) -> None:
+    """Begin to copy to the shadow, while the champion keeps all traffic."""
+    spec, known = draft.spec, draft.status.memory
+    assert spec.shadow is not None
+    draft.status = ExperimentStatus(
+        phase=Phase.SHADOWING,
+        conditions=draft.status.conditions,
+        routed=draft.status.routed,
+        assignment=draft.status.assignment,
+        memory=Memory(
+            original_route=known.original_route,
+            mirrored=known.mirrored,
+            purpose=purpose(spec),
+            layout=known.layout,
+            shadowing=True,
+        ),
+    )
+    shadow.begin(draft, counted.until)
+    champion, version = spec.champion_version, spec.shadow.model_version
+    draft.tell(
+        Reason.SHADOWING,
+        f"{version} gets copies, and {champion} keeps all traffic until the answers agree",
+    )
 
 
 def _begin(draft: Draft, counted: Counted) -> None:
@@ -119,6 +162,7 @@ def _begin(draft: Draft, counted: Counted) -> None:
         counted_until=counted.until,
         memory=memory,
     )
+    shadow.begin(draft, counted.until)
 
 
 def _arms(split: rollout.Split) -> list[RoutedArm]:
@@ -154,6 +198,10 @@ def take_edits(draft: Draft) -> None:
         return
     # What is edited while it runs is asked from now on: its end is an answer to that.
     draft.remember(purpose=purpose(spec))
+    shadow.take_edit(draft)
+    if status.shadowing:
+        # Neither the split nor the metrics count yet.
+        return
     # What an arm that is not ready leaves to the champion changes the shares as an edit does.
     split = readiness.routable(spec, spec.split, draft.snapshot.not_ready)
     if not rollout.same_split(_split_of(status.memory.split), split):
@@ -196,7 +244,7 @@ def _split_of(arms: list[RoutedArm]) -> rollout.Split:
 
 def wants_restart(spec: ExperimentSpec, status: ExperimentStatus) -> bool:
     """Whether an ended experiment is to start again: it is asked something else, or released."""
-    asked_anew = status.memory.purpose != purpose(spec)
+    asked_anew = status.memory.purpose != purpose(spec) or shadow.asks_anew(spec, status)
     released = status.phase is Phase.STOPPED
     return not spec.stop and (asked_anew or released)
 
@@ -205,11 +253,15 @@ def _start_again(draft: Draft) -> None:
     spec, snapshot = draft.spec, draft.snapshot
     if not wants_restart(spec, draft.status) or blocker(spec, snapshot):
         return
-    if isinstance(snapshot.counted, Counted):
+    if not isinstance(snapshot.counted, Counted):
+        return
+    if shadow.holds_back(spec):
+        _begin_shadowing(draft, snapshot.counted)
+    else:
         _begin(draft, snapshot.counted)
-        # What was said of the last run, and may have been rolled back in it, is not said of this.
-        draft.remember(promoted=spec.rollout.promote)
         draft.tell(Reason.STARTED, f"started again: {rollout.format_split(spec.split)}")
+    # What was said of the last run, and may have been rolled back in it, is not said of this.
+    draft.remember(promoted=spec.rollout.promote)
 
 
 def stop_or_pause(draft: Draft) -> None:
@@ -221,7 +273,14 @@ def stop_or_pause(draft: Draft) -> None:
     elif spec.paused and status.phase is not Phase.PAUSED:
         draft.update(phase=Phase.PAUSED)
     elif not spec.paused and status.phase is Phase.PAUSED and not draft.guardrail_late:
-        draft.update(phase=Phase.ROLLING_OUT if status.rollout else Phase.RUNNING)
+        draft.update(phase=_paused_in(status))
+
+
+def _paused_in(status: ExperimentStatus) -> Phase:
+    """The phase that a pause goes back to."""
+    if status.shadowing:
+        return Phase.SHADOWING
+    return Phase.ROLLING_OUT if status.rollout else Phase.RUNNING
 
 
 def roll_back(draft: Draft, broken: GuardrailStatus) -> None:

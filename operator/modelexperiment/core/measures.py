@@ -22,6 +22,8 @@ _PARTS = {
     "quantile": {"histogram": HISTOGRAM},
 }
 _EDGE = "le"
+# What is counted of a shadow has no name in the manifest.
+SHADOW, PREDICTIONS = "shadow", "predictions"
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,24 @@ def guardrail_parts(spec: ExperimentSpec) -> list[Part]:
     return [part for g in rails for part in _parts(g, "spec.guardrails", whose)]
 
 
+def shadow_parts(spec: ExperimentSpec) -> list[Part]:
+    """The same of its shadow: what was compared, and the histogram of predictions."""
+    shadow, bucket = spec.shadow, bucket_label(spec)
+    if shadow is None:
+        return []
+    counters = {
+        "comparisons": (SHADOW, "n", shadow.comparisons),
+        "disagreements": (SHADOW, "s", shadow.disagreements),
+        "predictions": (PREDICTIONS, HISTOGRAM, shadow.predictions),
+    }
+    whose = (bucket,) if bucket else ()
+    return [
+        _part(name, letter, text, f"spec.shadow.{field}", (shadow.version_label, *whose))
+        for field, (name, letter, text) in counters.items()
+        if text is not None
+    ]
+
+
 def bucket_label(spec: ExperimentSpec) -> str | None:
     """The counters' label with the users' hash bucket, where there is one."""
     assignment = spec.assignment
@@ -90,13 +110,16 @@ def _parts(metric: Metric | Guardrail, where: str, whose: tuple[str, ...]) -> It
         if text is None:
             continue
         where = f"{listed}[{metric.name}].{kind}.{field}"
-        try:
-            selector = parse_selector(text)
-        except ValueError as why:
-            raise ValueError(str(FieldError(where, str(why), text))) from None
-        edges = (_EDGE,) if letter == HISTOGRAM else ()
-        labels = (metric.version_label, *whose, *edges)
-        yield Part(metric.name, letter, selector, metric.version_label, where, labels)
+        yield _part(metric.name, letter, text, where, (metric.version_label, *whose))
+
+
+def _part(name: str, letter: str, text: str, where: str, labels: tuple[str, ...]) -> Part:
+    try:
+        selector = parse_selector(text)
+    except ValueError as why:
+        raise ValueError(str(FieldError(where, str(why), text))) from None
+    edges = (_EDGE,) if letter == HISTOGRAM else ()
+    return Part(name, letter, selector, labels[0], where, (*labels, *edges))
 
 
 Grown = Mapping[tuple[str, ...], float]

@@ -17,7 +17,10 @@ def mirror_target(spec: ExperimentSpec) -> str | None:
     shadow = spec.shadow
     if shadow is None:
         return None
-    named = shadow.subset if spec.route.istio else shadow.service
+    # A challenger that is copied to is what would go live, where it would.
+    arms = (arm for arm in spec.traffic if arm.model_version == shadow.model_version)
+    served = next(arms, shadow)
+    named = served.subset if spec.route.istio else served.service
     return named or shadow.model_version
 
 
@@ -27,9 +30,11 @@ def by_user(spec: ExperimentSpec) -> bool:
 
 
 def wanted_mirror(spec: ExperimentSpec, status: ExperimentStatus) -> Mirror | None:
-    """What is to be copied in this phase: a shadow ends with the experiment."""
+    """What is to be copied in this phase: a shadow ends with the experiment, or as it goes live."""
     shadow, target = spec.shadow, mirror_target(spec)
     if shadow is None or target is None or not status.phase.started or status.phase.ended:
+        return None
+    if shadow.model_version in spec.challengers and not status.shadowing:
         return None
     return Mirror(shadow.model_version, shadow.percent, target, by_user(spec))
 

@@ -31,8 +31,8 @@ def place(draft: Draft, split: Split | None) -> Routing | None:
         return Routing(split)
     _leave_or_return(draft)
     table = _table(draft)
-    if draft.status.phase.ended:
-        # No move: the table stays as it was, for a restart to find.
+    if draft.status.phase.ended or draft.status.shadowing:
+        # No move: the table stays as it was, for a restart, or for when it goes live.
         whole = max(split, key=lambda version: split[version])
         routing = Routing(split, _written(draft, table.everything_to(whole)))
     else:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from modelexperiment.core import (
     counts,
+    gate,
     guardrails,
     lifecycle,
     mirroring,
@@ -19,6 +20,7 @@ from modelexperiment.core import (
     reporting,
     rollback,
     safety,
+    shadow,
 )
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Event, Reason
@@ -80,12 +82,17 @@ def _step(draft: Draft) -> None:
     """One step of a started experiment."""
     if draft.status.phase.ended:
         return
-    _judge_guardrails(draft)
+    if not draft.status.shadowing:
+        # Without traffic no challenger can break one.
+        _judge_guardrails(draft)
     counts.count(draft)
     if draft.status.phase.ended:
         return
+    shadow.count(draft)
     lifecycle.stop_or_pause(draft)
-    if draft.status.phase in (Phase.RUNNING, Phase.ROLLING_OUT):
+    if draft.status.phase is Phase.SHADOWING:
+        gate.conclude(draft)
+    elif draft.status.phase in (Phase.RUNNING, Phase.ROLLING_OUT):
         lifecycle.conclude(draft)
 
 

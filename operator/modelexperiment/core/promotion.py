@@ -111,4 +111,6 @@ def note(experiment: Experiment, status: ExperimentStatus) -> str | None:
         return f"rollout.promote {asked} waits until the experiment is resumed"
     if status.phase is Phase.PENDING:
         return f"rollout.promote {asked} waits for the start"
+    if status.phase is Phase.SHADOWING:
+        return f"rollout.promote {asked} waits until the shadow agrees, or spec.shadow is taken out"
     return f"rollout.promote {asked} waits until every guardrail passes"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from modelexperiment.core import conditions, lifecycle, promotion, readiness
+from modelexperiment.core import conditions, gate, lifecycle, promotion, readiness, shadow
 from modelexperiment.core.analysis import lacking
 from modelexperiment.core.causes import Causes
 from modelexperiment.core.conditions import ConditionType, condition
@@ -28,6 +28,7 @@ from modelexperiment.core.status import (
     MetricAnalysis,
     Phase,
     RoutedArm,
+    ShadowState,
     Summary,
     Verdict,
 )
@@ -47,14 +48,16 @@ def report(draft: Draft) -> None:
     """Amend conditions, observed generation and columns."""
     found = [c for c in _conditions(draft) if c is not None]
     generation = draft.snapshot.generation
-    merged = conditions.merge(draft.status.conditions, found, generation)
+    asked = shadow.has_gate(draft.spec)
+    known = [c for c in draft.status.conditions if asked or c.type != ConditionType.SHADOW_AGREES]
+    merged = conditions.merge(known, found, generation)
     draft.update(conditions=merged, observed_generation=generation)
     _tell_problems(draft)
     draft.update(summary=_summary(draft))
 
 
 def _conditions(draft: Draft) -> list[Condition | None]:
-    makers = (_routes, _metrics, _guardrails, _ratio, _verdict, _complete)
+    makers = (_routes, _metrics, _guardrails, _ratio, _verdict, _complete, gate.agreement)
     return [make(draft) for make in makers]
 
 
@@ -92,7 +95,8 @@ def _metrics(draft: Draft) -> Condition | None:
     if draft.status.phase.ended or counted is None:
         return None
     problem = lifecycle.metrics_blocker(draft.spec, draft.snapshot)
-    if isinstance(counted, Problem) or (problem and not draft.status.phase.started):
+    waits = draft.status.shadowing or not draft.status.phase.started
+    if isinstance(counted, Problem) or (problem and waits):
         assert problem is not None
         return condition(type_, False, problem.reason, problem.message, now)
     assert isinstance(counted, Counted)
@@ -168,8 +172,11 @@ def _ratio(draft: Draft) -> Condition | None:
 
 def _verdict(draft: Draft) -> Condition | None:
     type_, now, status = ConditionType.VERDICT_REACHED, draft.snapshot.now, draft.status
+    if status.verdict is None and status.phase is Phase.CHAMPION_KEPT and status.decision:
+        return condition(type_, False, "NeverLive", status.decision.reason, now)
     if status.verdict is None or status.decision is None:
-        message = "no verdict yet; it is judged at every poll"
+        begins = "once the challengers serve" if status.shadowing else "at every poll"
+        message = f"no verdict yet; it is judged {begins}"
         return condition(type_, False, "NoVerdictYet", message, now)
     reached = status.verdict is not Verdict.INCONCLUSIVE
     lack = lacking(draft.spec, status.analysis)
@@ -197,8 +204,21 @@ def _complete(draft: Draft) -> Condition | None:
         found = lifecycle.blocker(draft.spec, draft.snapshot)
         waits = found.message if found else "starts with the next poll"
         return condition(type_, False, phase, f"not started: {waits}", now)
+    if phase is Phase.SHADOWING:
+        return condition(type_, False, phase, f"not live yet: {_held_back(draft)}", now)
     message = f"the experiment is on; {note or 'wait'}, or set spec.stop to end it"
     return condition(type_, False, phase, message, now)
+
+
+def _held_back(draft: Draft) -> str:
+    """What keeps the challengers from getting traffic."""
+    found, note = draft.status.shadow, promotion.note(draft.experiment, draft.status)
+    waits = lifecycle.blocker(draft.spec, draft.snapshot)
+    if found is None or found.state is ShadowState.PASS:
+        why = waits.message if waits else "the split comes with the next poll"
+    else:
+        why = f"{found.model_version} {shadow.answer(found)}; set spec.stop to end it"
+    return f"{why}; {note}" if note else why
 
 
 def _tell_problems(draft: Draft) -> None:

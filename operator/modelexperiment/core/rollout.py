@@ -31,7 +31,7 @@ def wanted_split(spec: ExperimentSpec, status: ExperimentStatus) -> Split | None
         return None
     if status.phase is Phase.SUCCEEDED and status.rollout:
         return all_to(spec, status.rollout.model_version)
-    if status.phase.ended:
+    if status.phase.ended or status.shadowing:
         return all_to(spec, spec.champion_version)
     if status.rollout:
         return step_split(spec, status.rollout)

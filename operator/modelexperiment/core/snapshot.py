@@ -144,6 +144,8 @@ class Snapshot:
     """Guardrail readings of this poll, of the champion too."""
     guarded: Guarded | Problem | None = None
     """The counts of statistical guardrails; None: no poll was due, or there are none."""
+    shadowed: Counted | Problem | None = None
+    """The counts of the shadow; None: no poll was due, or nothing is counted of one."""
     prometheus: str = ""
     """Where people find the Prometheus that was read."""
 

@@ -17,7 +17,7 @@ from modelexperiment.core.entries import ArmEstimate as ArmEstimate
 from modelexperiment.core.entries import History as History
 from modelexperiment.core.entries import Interval as Interval
 from modelexperiment.core.entries import MetricAnalysis as MetricAnalysis
-from modelexperiment.core.entries import Part
+from modelexperiment.core.entries import Number, Part
 from modelexperiment.core.fields import ModelVersion, Time
 from modelexperiment.core.states import to_state
 from modelexperiment.core.users import SlotShare, UserTable
@@ -47,7 +47,7 @@ class Phase(StrEnum):
     @property
     def started(self) -> bool:
         """Whether the route is held."""
-        return self not in (Phase.PENDING, Phase.SHADOWING)
+        return self is not Phase.PENDING
 
 
 _ENDED = {Phase.SUCCEEDED, Phase.CHAMPION_KEPT, Phase.ROLLED_BACK, Phase.STOPPED}
@@ -88,6 +88,14 @@ class GuardrailState(StrEnum):
     INSUFFICIENT_DATA = "InsufficientData"
 
 
+class ShadowState(StrEnum):
+    """The gate's three answers about a shadow."""
+
+    PASS = "Pass"
+    DIVERGES = "Diverges"
+    INSUFFICIENT_DATA = "InsufficientData"
+
+
 class ConditionStatus(StrEnum):
     """As in metav1.Condition."""
 
@@ -101,7 +109,7 @@ class Condition(Part):
 
     type: str
     """RoutesReady, MetricsReady, GuardrailsHealthy, SampleRatioHealthy, VerdictReached,
-    Complete or, with spec.alerts, AlertsDelivered."""
+    Complete or, with spec.shadow.comparisons, ShadowAgrees, with spec.alerts, AlertsDelivered."""
     status: ConditionStatus
     """True, False or Unknown."""
     reason: str
@@ -221,6 +229,43 @@ class RolloutStatus(Part):
     """When this step began."""
 
 
+class DistributionStatus(Part):
+    """How far the shadow's predictions are from the champion's, as distributions."""
+
+    jensen_shannon: float
+    """The Jensen-Shannon divergence of the histograms in bits: 0 the same, 1 nothing in common."""
+    psi: float
+    """The population stability index of the histograms: 0 the same."""
+    samples: Number
+    """Predictions of the version that has fewer."""
+
+
+class ShadowStatus(Part):
+    """What is known of the shadow's answers."""
+
+    model_version: ModelVersion
+    """The shadow."""
+    since: Time
+    """When the count began."""
+    limit: float | None = None
+    """The divergence that is still accepted."""
+    comparisons: Number | None = None
+    """Predictions that were compared with the champion's."""
+    disagreements: Number | None = None
+    """Those among them that disagree."""
+    divergence: float | None = None
+    """Their share."""
+    lower: float | None = None
+    """The divergence's lower bound, which holds at every look."""
+    upper: float | None = None
+    """Its upper bound, which holds at every look."""
+    state: ShadowState | None = None
+    """Pass (the upper bound is at most the limit), Diverges (the lower bound is over it) or
+    InsufficientData."""
+    distribution: DistributionStatus | None = None
+    """Reported beside it; nothing is decided from it."""
+
+
 class Summary(Part):
     """The columns of `kubectl get`."""
 
@@ -287,6 +332,14 @@ class Memory(Part):
     """When that was seen last."""
     mirrored: list[str] = []
     """The subsets or backends that copies of requests were ever sent to."""
+    shadowing: bool = False
+    """Whether the challengers get nothing before the shadow among them agrees."""
+    shadow_print: str = ""
+    """Of what is counted of the shadow: where that changes, it is counted anew."""
+    shadow_until: Time | None = None
+    """Samples up to this time are counted of the shadow."""
+    shadow_histograms: State = None
+    """Predictions up to each edge, by "champion" and "shadow"."""
 
 
 class ExperimentStatus(Part):
@@ -323,6 +376,8 @@ class ExperimentStatus(Part):
     """Whether the arms got their shares."""
     rollout: RolloutStatus | None = None
     """Where the rollout is."""
+    shadow: ShadowStatus | None = None
+    """Whether the shadow's answers agree with the champion's, where the spec says how to tell."""
     history: History | None = None
     """The primary metric, the split and the guardrails over time."""
     summary: Summary = Summary()
@@ -331,6 +386,12 @@ class ExperimentStatus(Part):
     """What the next poll goes on from; not for people."""
 
     list_keys: ClassVar[dict[str, str]] = {"conditions": "type"}
+
+    @property
+    def shadowing(self) -> bool:
+        """Whether the challengers wait for the shadow among them, also while paused."""
+        paused = self.phase is Phase.PAUSED and self.memory.shadowing
+        return paused or self.phase is Phase.SHADOWING
 
     @property
     def routed_split(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a spec may ask for that this version of the operator can't do yet.
+"""What a spec may ask for that can't be done.
 
 Such a spec is refused with a condition that names the field. It is never silently ignored.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from modelexperiment.core import statistical
 from modelexperiment.core.analysis import segment_values, settings_for
-from modelexperiment.core.measures import guardrail_parts, parts_of
+from modelexperiment.core.measures import guardrail_parts, parts_of, shadow_parts
 from modelexperiment.core.snapshot import Problem
 from modelexperiment.core.spec import ExperimentSpec, Unit
 
@@ -18,40 +18,12 @@ STATE = 2_000
 STATE_PER_BUCKET = 40
 
 
-def _unsupported_fields(spec: ExperimentSpec) -> list[str]:
-    return [field for field, value in _shadow_gate(spec).items() if value]
-
-
-def _shadow_gate(spec: ExperimentSpec) -> dict[str, object]:
-    """What would hold a version back until it agrees with the champion."""
-    shadow = spec.shadow
-    if shadow is None:
-        return {}
-    # The API server fills the default in, so that it can't be told from an explicit one.
-    default = type(shadow).model_fields["max_divergence"].default
-    return {
-        "spec.shadow.maxDivergence": shadow.max_divergence != default,
-        "spec.shadow.comparisons": shadow.comparisons,
-        "spec.shadow.disagreements": shadow.disagreements,
-    }
-
-
 def unsupported(spec: ExperimentSpec) -> Problem | None:
-    """What of the spec is not supported, or can't be read, if anything is."""
-    found = _unsupported_fields(spec)
-    if found:
-        return Problem(
-            "NotSupported",
-            f"{', '.join(found)}: not supported by this version of the operator; leave it out",
-        )
-    return unreadable(spec)
-
-
-def unreadable(spec: ExperimentSpec) -> Problem | None:
-    """What of the metrics and the analysis can't be read or computed, if anything."""
+    """What of the spec can't be read or computed, if anything."""
     try:
         parts_of(spec)
         guardrail_parts(spec)
+        shadow_parts(spec)
     except ValueError as why:
         return Problem("BadSelector", str(why))
     try:

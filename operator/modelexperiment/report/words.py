@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
+from modelexperiment.core import shadow
 from modelexperiment.core.decision import gain, percent
 from modelexperiment.core.entries import Interval, MetricAnalysis, NoveltyReport
 from modelexperiment.core.fields import format_duration
 from modelexperiment.core.spec import ExperimentSpec, Goal, Role
-from modelexperiment.core.status import Action, ExperimentStatus, Phase, Verdict
+from modelexperiment.core.status import Action, ExperimentStatus, Phase, ShadowStatus, Verdict
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,34 @@ def headline(spec: ExperimentSpec, status: ExperimentStatus) -> Headline:
         return Headline("No verdict: the versions did not get their shares", "warn")
     if status.phase is Phase.PENDING:
         return Headline("Not started yet", "calm")
+    if status.phase is Phase.SHADOWING:
+        return Headline(f"Not live yet: {_copied(status, version)} gets copies only", "calm")
     if status.phase is Phase.STOPPED:
         return Headline(f"Stopped: {champion} serves everybody", "calm")
     if decision is None or decision.action is Action.EXTEND_TEST:
         paused = "Paused, without a verdict" if status.phase is Phase.PAUSED else ""
         return Headline(paused or "No verdict yet: keep testing", "calm")
+    if status.shadow and status.start_time is None:
+        return Headline(f"Keep {champion}: {_copied(status, version)} never went live", "calm")
     if decision.action is Action.KEEP_CHAMPION:
         return Headline(f"Keep {champion}: {_why_kept(status.verdict, version)}", "calm")
     return Headline(_won(status.phase, version), "good")
+
+
+def _copied(status: ExperimentStatus, version: str) -> str:
+    return status.shadow.model_version if status.shadow else version
+
+
+def compared(found: ShadowStatus) -> list[str]:
+    """What is known of the shadow's answers, in sentences."""
+    said = []
+    if found.state is not None:
+        said.append(f"{found.model_version} {shadow.answer(found)}.")
+    if found.distribution is not None:
+        said.append(
+            f"Of its {shadow.apart(found.distribution)}; reported only, nothing is decided from it."
+        )
+    return said or [f"{found.model_version} gets copies; nothing has been compared yet."]
 
 
 def _why_kept(verdict: Verdict | None, version: str) -> str:

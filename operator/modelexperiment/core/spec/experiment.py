@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field, StringConstraints
 
 from modelexperiment.core.fields import (
+    LabelName,
     Model,
     ModelVersion,
     ObjectName,
@@ -19,27 +20,53 @@ from modelexperiment.core.spec.analysis import Analysis, Rollout, Segment, Unit
 from modelexperiment.core.spec.metrics import Guardrail, Metric, Prometheus, Role
 from modelexperiment.core.spec.routing import TWO_DECIMALS, Arm, Assignment, Route
 
+DEFAULT_DIVERGENCE = 0.05
+
 
 class Shadow(Model):
-    """A version that gets a copy of the traffic and serves nobody."""
+    """A version that gets copies of the traffic, and whose answers nobody sees."""
 
     model_version: ModelVersion
-    """The version that gets the copies; none of traffic's."""
+    """The version that gets the copies: none of traffic's, which stays a shadow, or a challenger,
+    which then serves nobody before it agrees with the champion."""
     subset: ModelVersion | None = None
-    """The DestinationRule subset that serves it (Istio). Default: modelVersion."""
+    """The DestinationRule subset that serves it (Istio). Default: modelVersion. Of a challenger,
+    traffic's is taken."""
     service: ObjectName | None = None
-    """The backend that serves it (Gateway API). Default: modelVersion."""
+    """The backend that serves it (Gateway API). Default: modelVersion. Of a challenger, traffic's
+    is taken."""
     percent: Annotated[float, Field(gt=0, le=100)] = 100
     """The share that is copied, in percent, with up to two decimals: of the route's requests, drawn
     for each; with assignment on a VirtualService, of the champion's users, always the same ones."""
-    max_divergence: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """The share of disagreeing predictions that is still accepted."""
+    max_divergence: Annotated[float, Field(gt=0, le=1)] = DEFAULT_DIVERGENCE
+    """The share of disagreeing predictions, of all that are compared, that is still accepted."""
     comparisons: Query | None = None
-    """Selector of the counters of compared predictions."""
+    """Selector of the counters of predictions that were compared with the champion's."""
     disagreements: Query | None = None
-    """Selector of the counters of disagreeing predictions."""
+    """Selector of the counters of those among them that disagree."""
+    predictions: Query | None = None
+    """Selector of the _bucket counters of a classic histogram of the predictions, which both
+    versions have: how far the distributions are apart is reported, and nothing decided from it."""
+    version_label: LabelName = "model_version"
+    """The counters' label whose value is the modelVersion."""
 
-    rules: ClassVar[tuple[Rule, ...]] = (TWO_DECIMALS,)
+    rules: ClassVar[tuple[Rule, ...]] = (
+        TWO_DECIMALS,
+        Rule(
+            cel="has(self.comparisons) == has(self.disagreements)",
+            message="comparisons and disagreements go together",
+            holds=lambda s: (s.comparisons is None) == (s.disagreements is None),
+            shown=lambda s: "no disagreements" if s.comparisons else "no comparisons",
+        ),
+        # The API server fills the default in, so that it can't be told from an explicit one.
+        Rule(
+            cel=f"has(self.comparisons) || self.maxDivergence == {DEFAULT_DIVERGENCE}",
+            message="maxDivergence needs comparisons and disagreements",
+            holds=lambda s: s.comparisons is not None or s.max_divergence == DEFAULT_DIVERGENCE,
+            field="maxDivergence",
+            shown=lambda s: s.max_divergence,
+        ),
+    )
 
 
 class Mlflow(Model):
@@ -98,6 +125,44 @@ def _hundredths(traffic: list[Arm]) -> int:
     return sum(round(arm.percent * 100) for arm in traffic)
 
 
+_A_CHALLENGER = "self.traffic.exists(t, t.modelVersion == self.shadow.modelVersion)"
+_CHAMPION = "(has(self.champion) ? self.champion : self.traffic[0].modelVersion)"
+
+
+def _of_no_challenger(spec: ExperimentSpec) -> bool:
+    return spec.shadow is None or spec.shadow.model_version not in spec.challengers
+
+
+SHADOW_RULES = (
+    Rule(
+        cel=f"!has(self.shadow) || self.shadow.modelVersion != {_CHAMPION}",
+        message="shadow.modelVersion must not be the champion",
+        holds=lambda spec: not spec.shadow or spec.shadow.model_version != spec.champion_version,
+        field="shadow.modelVersion",
+        shown=lambda spec: spec.shadow.model_version,
+    ),
+    Rule(
+        cel=f"!has(self.shadow) || has(self.shadow.comparisons) || !{_A_CHALLENGER}",
+        message="shadow.modelVersion is a challenger's: it needs shadow.comparisons and "
+        "shadow.disagreements, for nothing else could let it go live",
+        holds=lambda spec: _of_no_challenger(spec) or spec.shadow.comparisons is not None,
+        field="shadow.modelVersion",
+        shown=lambda spec: spec.shadow.model_version,
+    ),
+    Rule(
+        cel="!has(self.shadow) || !has(self.shadow.subset) && !has(self.shadow.service) || "
+        f"!{_A_CHALLENGER}",
+        message="shadow.subset and shadow.service: a challenger's are those of traffic",
+        holds=lambda spec: (
+            _of_no_challenger(spec) or not (spec.shadow.subset or spec.shadow.service)
+        ),
+        field="shadow",
+        shown=lambda spec: spec.shadow.subset or spec.shadow.service,
+    ),
+)
+"""What a shadow may be beside traffic's versions."""
+
+
 class ExperimentSpec(Model):
     """What a team asks for: versions, split, metrics, guardrails and what follows a verdict."""
 
@@ -122,7 +187,7 @@ class ExperimentSpec(Model):
     rollout: Rollout = Rollout()
     """What happens when a challenger wins."""
     shadow: Shadow | None = None
-    """A version that gets a copy of the traffic first."""
+    """A version that gets copies of the traffic: beside the experiment, or before it goes live."""
     tracking: Tracking | None = None
     """Where the history is kept."""
     alerts: Annotated[list[Alert], Field(max_length=8)] = []
@@ -176,16 +241,7 @@ class ExperimentSpec(Model):
             field="rollout.promote",
             shown=lambda spec: spec.rollout.promote,
         ),
-        Rule(
-            cel="!has(self.shadow) || "
-            "!self.traffic.exists(t, t.modelVersion == self.shadow.modelVersion)",
-            message="shadow.modelVersion must not be one of traffic's modelVersions",
-            holds=lambda spec: (
-                spec.shadow is None or spec.shadow.model_version not in spec.versions
-            ),
-            field="shadow.modelVersion",
-            shown=lambda spec: spec.shadow.model_version,
-        ),
+        *SHADOW_RULES,
     )
 
     @property

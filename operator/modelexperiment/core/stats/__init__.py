@@ -11,11 +11,13 @@ modules, from the ground up:
 - `design`, `looks`, `evidence`: what settings mean, what a verdict rests on, what a poll changes
 - `comparison`: the one to use
 - `sample_ratio`, `guardrails` (with `limits`, `threshold`), `planning`, `correction`
+- `proportion`: a single share with its interval; `divergence`: two histograms
 - `segments`, `novelty`: reported beside the verdict; `simulation`: how a test would behave
 """
 
 from modelexperiment.core.stats.comparison import Comparison
 from modelexperiment.core.stats.correction import bonferroni, holm
+from modelexperiment.core.stats.divergence import bins_of, jensen_shannon, stability_index
 from modelexperiment.core.stats.guardrails import GuardrailTest
 from modelexperiment.core.stats.limits import Limit
 from modelexperiment.core.stats.model import (
@@ -41,6 +43,7 @@ from modelexperiment.core.stats.planning import (
     sample_size,
     sample_variance,
 )
+from modelexperiment.core.stats.proportion import mixture_log_evidence, proportion_interval
 from modelexperiment.core.stats.sample_ratio import SampleRatio
 from modelexperiment.core.stats.segments import Heterogeneity, SegmentReport, report_segments
 from modelexperiment.core.stats.simulation import Simulation, Traffic, Truth, simulate
@@ -70,13 +73,18 @@ __all__ = [
     "Traffic",
     "Truth",
     "Unit",
+    "bins_of",
     "bonferroni",
     "eta",
     "holm",
+    "jensen_shannon",
+    "mixture_log_evidence",
     "multiplier",
     "pooled_sample_size",
+    "proportion_interval",
     "report_segments",
     "sample_size",
     "sample_variance",
     "simulate",
+    "stability_index",
 ]
