@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelexperiment.core import decision, lifecycle, ramp, shadow
+from modelexperiment.core import decision, ramp, shadow, starting
 from modelexperiment.core.conditions import ConditionType, condition
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
@@ -18,9 +18,9 @@ def conclude(draft: Draft) -> None:
     spec, found = draft.spec, draft.status.shadow
     if not shadow.holds_back(spec) or found is None:
         # What held them back has been taken out of the spec.
-        lifecycle.go_live(draft)
+        starting.go_live(draft)
     elif found.state is ShadowState.PASS:
-        lifecycle.go_live(draft)
+        starting.go_live(draft)
     elif found.state is ShadowState.DIVERGES:
         _keep_champion(draft, f"{found.model_version} {shadow.answer(found)}")
     elif _out_of_time(draft):
