@@ -10,9 +10,9 @@ import pytest
 
 from modelexperiment.controller.gather import Gatherer
 from modelexperiment.controller.queue import Key
-from modelexperiment.core.lifecycle import purpose
 from modelexperiment.core.manifest import Experiment, parse_experiment
 from modelexperiment.core.snapshot import Counted, Problem, Snapshot
+from modelexperiment.core.starting import purpose
 from modelexperiment.core.status import ExperimentStatus
 from modelexperiment.ports import QueryError, Readiness, UnavailableError
 from modelexperiment.settings import Settings

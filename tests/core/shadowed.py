@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
+from modelexperiment.core.counting import Reset
 from modelexperiment.core.measures import PREDICTIONS, SHADOW
 from modelexperiment.core.plan import Plan
 from modelexperiment.core.snapshot import Counted
@@ -34,6 +35,8 @@ class Shadowed(Life):
         *,
         silent: tuple[str, ...] = (),
         histograms: Mapping[str, Mapping[float, float]] | None = None,
+        resets: tuple[Reset, ...] = (),
+        history_lost: datetime | None = None,
         after: timedelta = POLL,
         **seen: Any,
     ) -> Plan:
@@ -48,6 +51,8 @@ class Shadowed(Life):
             histograms={Cell(PREDICTIONS, v): h for v, h in (histograms or {}).items()},
             samples=number > 0 or bool(histograms),
             silent=silent,
+            resets=resets,
+            history_lost=history_lost,
         )
         return self.poll(after=after, **seen)
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from modelexperiment.core.lifecycle import wants_restart
 from modelexperiment.core.mirroring import mirror_target
 from modelexperiment.core.routing import Mirror
 from modelexperiment.core.snapshot import Counted, Problem, RouteSeen
+from modelexperiment.core.starting import wants_restart
 from modelexperiment.core.status import Action, Phase, ShadowState
 from tests.core.builders import ERRORS, ORIGINAL, POLL, START, spec, traffic
 from tests.core.shadowed import AGREES, BESIDE, CHALLENGER, DIFFERS, Shadowed

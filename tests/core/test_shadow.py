@@ -12,7 +12,7 @@ from modelexperiment.core.measures import shadow_parts
 from modelexperiment.core.snapshot import Counted, Problem
 from modelexperiment.core.stats import jensen_shannon, stability_index
 from modelexperiment.core.status import Phase, ShadowState
-from tests.core.builders import POLL, START, Life, spec
+from tests.core.builders import POLL, START, Life, fell, spec
 from tests.core.shadowed import AGREES, BESIDE, CHALLENGER, DIFFERS, Shadowed
 
 SOME = {"v1": (100.0, 50.0), "v2": (100.0, 52.0)}
@@ -110,6 +110,14 @@ def test_a_counter_that_is_missing_lets_nothing_pass() -> None:
     assert (life.shadow.comparisons, life.shadow.state) == (200, ShadowState.PASS)
 
 
+def test_a_histogram_that_is_missing_keeps_the_gate_from_nothing() -> None:
+    life = started(shadow={**BESIDE, "predictions": "score_bucket"})
+    life.compare(*AGREES, silent=("spec.shadow.predictions: score_bucket",))
+
+    assert (life.shadow.comparisons, life.shadow.state) == (200, ShadowState.PASS)
+    assert life.shadow.distribution is None
+
+
 def test_what_keeps_prometheus_from_answering_is_said() -> None:
     life = started()
     life.poll(shadowed=Problem("BadQuery", "many-to-many matching", bad_input=True))
@@ -117,6 +125,18 @@ def test_what_keeps_prometheus_from_answering_is_said() -> None:
     found = life.condition("ShadowAgrees")
     assert (found.status, found.reason) == ("Unknown", "BadQuery")
     assert life.status.phase is Phase.RUNNING
+
+
+def test_a_restart_of_who_compares_and_a_lost_history_are_told_once() -> None:
+    life = started()
+    life.events()
+    life.compare(10, 0, resets=(fell(20, 10),))
+    assert life.events() == ["CounterReset"]
+    life.compare(10, 0, history_lost=START)
+    assert life.events() == ["HistoryLost"]
+    life.compare(10, 0, history_lost=START)
+    assert life.events() == []
+    assert life.status.memory.history_lost == START
 
 
 def test_more_disagreements_than_comparisons_are_no_divergence() -> None:
@@ -150,6 +170,18 @@ def test_an_edit_of_what_is_counted_counts_anew(edit: dict[str, object], kept: i
     assert ("MetricRestarted" in life.events()) is (kept == 0)
     life.compare(100, 0)
     assert life.shadow.comparisons == kept + 100
+
+
+def test_a_shadow_that_an_edit_brings_is_counted_from_then_on() -> None:
+    life = Shadowed()
+    life.start()
+    life.edit(shadow=BESIDE)
+    life.poll(SOME)
+
+    assert (life.shadow.since, life.shadow.comparisons) == (life.now, 0)
+    assert life.events() == ["Started"]
+    life.compare(*AGREES)
+    assert life.shadow.state is ShadowState.PASS
 
 
 def test_another_limit_is_judged_at_once() -> None:

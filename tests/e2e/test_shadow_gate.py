@@ -169,6 +169,38 @@ def test_where_it_differs_nobody_ever_gets_it(lab: Lab) -> None:
     assert "ShadowDiverged" in dict(lab.events())
 
 
+def test_beside_the_experiment_it_holds_nothing_back(
+    cluster: Cluster, operator: OperatorProcess
+) -> None:
+    lab = Lab(cluster, f"lab-{uuid.uuid4().hex[:8]}", {**VERSIONS, "v3": 0.6})
+    # Its answers take ten times as long as the others', by its own histogram.
+    lab.servers["v3"].seconds = 1.0
+    manifest = gated(lab)
+    manifest["spec"]["shadow"] |= {
+        "modelVersion": "v3",
+        "predictions": f'fraud_seconds_bucket{{job="{lab.namespace}"}}',
+    }
+    with Traffic(lab, 50):
+        lab.apply(manifest)
+        lab.wait_phase("Running")
+        lab.wait_split(v1=90, v2=10)
+        lab.servers["v3"].compare("v1", 200, 60)
+        eventually(lambda: why(lab) == ("False", "Diverges"), "that it differs")
+        found = eventually(
+            lambda: (
+                (known := lab.status()["shadow"].get("distribution", {})).get("samples", 0) > 200
+                and known
+            ),
+            "200 predictions of both",
+        )
+    assert 0.2 < found["jensenShannon"] < 1
+    assert found["psi"] > 0.25
+    assert lab.status()["phase"] == "Running"
+    assert "ShadowDiverged" in dict(lab.events())
+    lab.wait_split(v1=90, v2=10)
+    lab.close()
+
+
 def test_a_shadow_that_is_dead_or_never_compared_harms_nobody(lab: Lab) -> None:
     lab.servers["v2"].die()
     with Traffic(lab, 20) as sent:

@@ -176,7 +176,7 @@ class CounterReader:
         try:
             seen = await self._seen(parts, versions, url, span)
             span = self._held_back(span, seen)
-            begins = _begins(seen, span, None, bool(found.comparisons))
+            begins = _begins(seen, span, status.memory.history_lost, bool(found.comparisons))
             grown = [one.growth(span, begins) for one in seen]
         except (CountingError, QueryError, UnavailableError) as error:
             return _problem(error)

@@ -10,7 +10,7 @@ from datetime import datetime
 from modelexperiment.controller import tracking
 from modelexperiment.controller.clock import Clock
 from modelexperiment.controller.counters import CounterReader
-from modelexperiment.core import lifecycle, proof
+from modelexperiment.core import proof, starting
 from modelexperiment.core.addresses import same_address
 from modelexperiment.core.alerting import refused_receiver
 from modelexperiment.core.manifest import Experiment, ManifestError, parse_experiment
@@ -89,7 +89,7 @@ class Gatherer:
         if not status.phase.started:
             holder = await self._holder(experiment, seen)
         polled = Polled()
-        restart = status.phase.ended and lifecycle.wants_restart(experiment.spec, status)
+        restart = status.phase.ended and starting.wants_restart(experiment.spec, status)
         proven: Proof | Problem | None = None
         if poll and (not status.phase.ended or restart):
             polled, proven = await asyncio.gather(

@@ -41,6 +41,11 @@ def count(draft: Draft) -> None:
     if counted.history_lost not in (None, draft.before.memory.history_lost):
         draft.remember(history_lost=counted.history_lost)
         draft.tell(Reason.HISTORY_LOST, history_lost(before.counted_until))
+    tell_resets(draft, counted)
+
+
+def tell_resets(draft: Draft, counted: Counted) -> None:
+    """Say that counters fell, where some did."""
     if counted.resets:
         # A process that restarts takes all of its series with it, hundreds where there are buckets.
         first, others = counted.resets[0], len(counted.resets) - 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelexperiment.core import decision, lifecycle, ramp, shadow
+from modelexperiment.core import decision, ramp, shadow, starting
 from modelexperiment.core.conditions import ConditionType, condition
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
@@ -18,9 +18,9 @@ def conclude(draft: Draft) -> None:
     spec, found = draft.spec, draft.status.shadow
     if not shadow.holds_back(spec) or found is None:
         # What held them back has been taken out of the spec.
-        lifecycle.go_live(draft)
+        starting.go_live(draft)
     elif found.state is ShadowState.PASS:
-        lifecycle.go_live(draft)
+        starting.go_live(draft)
     elif found.state is ShadowState.DIVERGES:
         _keep_champion(draft, f"{found.model_version} {shadow.answer(found)}")
     elif _out_of_time(draft):
@@ -84,12 +84,13 @@ def _missing(spec: ExperimentSpec, seen: Counted | Problem | None) -> tuple[str,
     """Why nothing is counted, as reason and message, if it is not."""
     if isinstance(seen, Problem):
         return seen.reason, f"nothing is counted of the shadow: {seen.message}"
-    if seen is None or not seen.silent:
+    silent = () if seen is None else shadow.missing(seen)
+    if not silent:
         return None
     assert spec.shadow is not None
     matcher = f"{spec.shadow.version_label}={quote(spec.shadow.model_version)}"
     return "NoSeries", (
-        f"{', '.join(seen.silent)} matches no series with {matcher}: look whether the copies "
+        f"{', '.join(silent)} matches no series with {matcher}: look whether the copies "
         "arrive and whatever compares the answers is up and scraped, and at the selector and "
         "shadow.versionLabel; a counter that has not counted yet must be exposed as 0"
     )

@@ -21,6 +21,7 @@ from modelexperiment.core import (
     rollback,
     safety,
     shadow,
+    starting,
 )
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Event, Reason
@@ -52,7 +53,7 @@ def decide(experiment: Experiment, before: ExperimentStatus, snapshot: Snapshot)
     """Decide what should be."""
     draft = Draft(experiment, before, snapshot, before)
     if not before.phase.started:
-        lifecycle.start(draft)
+        starting.start(draft)
     else:
         rollback.finish(draft)
         lifecycle.take_edits(draft)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from modelexperiment.core import conditions, gate, lifecycle, promotion, readiness, shadow
+from modelexperiment.core import conditions, gate, promotion, readiness, shadow, starting
 from modelexperiment.core.analysis import lacking
 from modelexperiment.core.causes import Causes
 from modelexperiment.core.conditions import ConditionType, condition
@@ -86,7 +86,7 @@ def _route_problem(draft: Draft) -> Problem | None:
     if started:
         return None
     if snapshot.holder or route.unsticky:
-        return lifecycle.blocker(draft.spec, snapshot)
+        return starting.blocker(draft.spec, snapshot)
     return readiness.blocker(draft.spec, snapshot.not_ready)
 
 
@@ -94,7 +94,7 @@ def _metrics(draft: Draft) -> Condition | None:
     type_, now, counted = ConditionType.METRICS_READY, draft.snapshot.now, draft.snapshot.counted
     if draft.status.phase.ended or counted is None:
         return None
-    problem = lifecycle.metrics_blocker(draft.spec, draft.snapshot)
+    problem = starting.metrics_blocker(draft.spec, draft.snapshot)
     waits = draft.status.shadowing or not draft.status.phase.started
     if isinstance(counted, Problem) or (problem and waits):
         assert problem is not None
@@ -191,8 +191,8 @@ def _verdict(draft: Draft) -> Condition | None:
 def _complete(draft: Draft) -> Condition | None:
     type_, now, phase = ConditionType.COMPLETE, draft.snapshot.now, draft.status.phase
     note = promotion.note(draft.experiment, draft.status)
-    if phase.ended and lifecycle.wants_restart(draft.spec, draft.status):
-        found = lifecycle.blocker(draft.spec, draft.snapshot)
+    if phase.ended and starting.wants_restart(draft.spec, draft.status):
+        found = starting.blocker(draft.spec, draft.snapshot)
         waits = found.message if found else "with the next poll"
         message = f"the spec asks for something else, so that it starts again: {waits}"
         return condition(type_, False, "StartsAgain", message, now)
@@ -201,7 +201,7 @@ def _complete(draft: Draft) -> Condition | None:
         why = decision.reason if decision else "spec.stop is set"
         return condition(type_, True, phase, f"{why}; {note}" if note else why, now)
     if phase is Phase.PENDING:
-        found = lifecycle.blocker(draft.spec, draft.snapshot)
+        found = starting.blocker(draft.spec, draft.snapshot)
         waits = found.message if found else "starts with the next poll"
         return condition(type_, False, phase, f"not started: {waits}", now)
     if phase is Phase.SHADOWING:
@@ -213,7 +213,7 @@ def _complete(draft: Draft) -> Condition | None:
 def _held_back(draft: Draft) -> str:
     """What keeps the challengers from getting traffic."""
     found, note = draft.status.shadow, promotion.note(draft.experiment, draft.status)
-    waits = lifecycle.blocker(draft.spec, draft.snapshot)
+    waits = starting.blocker(draft.spec, draft.snapshot)
     if found is None or found.state is ShadowState.PASS:
         why = waits.message if waits else "the split comes with the next poll"
     else:

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from modelexperiment.core import stats
+from modelexperiment.core.counts import history_lost, tell_resets
 from modelexperiment.core.draft import Draft
 from modelexperiment.core.events import Reason
 from modelexperiment.core.exceedance import merged
@@ -33,6 +34,7 @@ from modelexperiment.core.status import (
 
 # As for metrics: without any sample the time is moved on this seldom.
 IDLE = timedelta(minutes=10)
+_REPORTED_ONLY = "spec.shadow.predictions:"
 _EVENTS = {
     ShadowState.PASS: Reason.SHADOW_PASSED,
     ShadowState.DIVERGES: Reason.SHADOW_DIVERGED,
@@ -128,7 +130,11 @@ def count(draft: Draft) -> None:
     if not (seen.samples or seen.resets) and seen.until - seen.since < IDLE:
         return
     draft.remember(shadow_until=seen.until)
-    if seen.silent:
+    tell_resets(draft, seen)
+    if seen.history_lost not in (None, status.memory.history_lost):
+        draft.remember(history_lost=seen.history_lost)
+        draft.tell(Reason.HISTORY_LOST, history_lost(since))
+    if missing(seen):
         # Without a counter of disagreements everything would seem to agree.
         return
     found = status.shadow
@@ -142,6 +148,11 @@ def count(draft: Draft) -> None:
     histograms = _histograms(spec, status.memory.shadow_histograms, seen)
     draft.remember(shadow_histograms=histograms or None)
     _update(draft, found.model_copy(update={"distribution": _distribution(histograms)}))
+
+
+def missing(seen: Counted) -> tuple[str, ...]:
+    """The selectors of what the gate needs that match no series of the shadow."""
+    return tuple(text for text in seen.silent if not text.startswith(_REPORTED_ONLY))
 
 
 def _update(draft: Draft, found: ShadowStatus) -> None:
