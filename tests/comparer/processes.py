@@ -14,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import redis
 from prometheus_client.parser import text_string_to_metric_families
 
+from localcluster.catalog import redis_server
 from localcluster.ports import free_ports
 
 _LABELS = ("model", "version", "against", "reason")
@@ -29,6 +31,38 @@ def eventually(check: Callable[[], object], what: str, timeout: float = 30.0) ->
         assert time.monotonic() < end, f"not within {timeout:g} s: {what}; last: {found!r}"
         time.sleep(0.05)
     return found
+
+
+class RedisProcess:
+    """A real Redis that keeps what it has over a restart."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir()
+        (self.port,) = free_ports(1)
+        self.url = f"redis://127.0.0.1:{self.port}"
+        self._directory = directory
+        self.start()
+
+    def start(self) -> None:
+        """Start it, and wait until it answers."""
+        options = {"port": self.port, "bind": "127.0.0.1", "dir": self._directory, "save": ""}
+        options |= {"appendonly": "yes", "appendfsync": "always"}
+        flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        with (self._directory / "log").open("ab") as log:
+            self.process = subprocess.Popen([str(redis_server()), *flags], stdout=log, stderr=log)
+        eventually(self._answers, "Redis answers")
+
+    def _answers(self) -> bool:
+        try:
+            with redis.Redis.from_url(self.url) as client:
+                return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+    def kill(self) -> None:
+        """kill -9."""
+        self.process.kill()
+        self.process.wait()
 
 
 class ComparerProcess:
