@@ -34,19 +34,19 @@ def eventually(check: Callable[[], object], what: str, timeout: float = 30.0) ->
 
 
 class RedisProcess:
-    """A real Redis that keeps what it has over a restart."""
+    """A real Redis that keeps what it has over a restart: all of it, or but for a second's."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, sync: str = "always") -> None:
         directory.mkdir()
         (self.port,) = free_ports(1)
         self.url = f"redis://127.0.0.1:{self.port}"
-        self._directory = directory
+        self._directory, self._sync = directory, sync
         self.start()
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
         options = {"port": self.port, "bind": "127.0.0.1", "dir": self._directory, "save": ""}
-        options |= {"appendonly": "yes", "appendfsync": "always"}
+        options |= {"appendonly": "yes", "appendfsync": self._sync}
         flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
         with (self._directory / "log").open("ab") as log:
             self.process = subprocess.Popen([str(redis_server()), *flags], stdout=log, stderr=log)

@@ -21,6 +21,8 @@ from modelexperiment.comparer.agreement import Rule, answer, difference
         (Rule(threshold=0.5), 0.1, 0.499, False),
         (Rule(tolerance=9), "a", "a", False),
         (Rule(tolerance=9), "a", "b", True),
+        (Rule(), "a" * 5000, "a" * 5000, False),
+        (Rule(), "a" * 5000, "a" * 4999 + "b", True),
         (Rule(), True, True, False),
         (Rule(threshold=-1), True, False, True),
         (Rule(), [0.1, 0.9], [0.4, 0.6], False),

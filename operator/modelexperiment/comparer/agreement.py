@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import NamedTuple
+
+_LONG = 64
+"""Characters from which on a string is kept as its digest, which has as many."""
 
 
 class Answer(NamedTuple):
@@ -12,7 +16,8 @@ class Answer(NamedTuple):
     kind: str
     """number, string, bool, or "list of N"."""
     value: float | str | bool
-    """The prediction itself; of a list, the index of its greatest element, the first such one."""
+    """The prediction itself; of a list, the index of its greatest element, the first such one; of
+    a long string, its digest."""
 
 
 def answer(prediction: float | str | bool | list[float]) -> Answer:
@@ -20,6 +25,10 @@ def answer(prediction: float | str | bool | list[float]) -> Answer:
     if isinstance(prediction, bool):
         return Answer("bool", prediction)
     if isinstance(prediction, str):
+        if len(prediction) > _LONG:
+            # Halves of surrogate pairs are nothing that could be encoded otherwise.
+            encoded = prediction.encode("utf-8", "surrogatepass")
+            return Answer("string", hashlib.sha256(encoded).hexdigest())
         return Answer("string", prediction)
     if isinstance(prediction, list):
         return Answer(f"list of {len(prediction)}", prediction.index(max(prediction)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple, NoReturn
 
@@ -16,7 +17,7 @@ MAX_ID = 200
 """Characters of a request id."""
 MAX_NAME = 128
 """Characters of a model's name, and of a version's."""
-MAX_TEXT = 256
+MAX_TEXT = 10_000
 """Characters of a prediction that is a string."""
 MAX_LIST = 10_000
 """Elements of a prediction that is a list."""
@@ -24,7 +25,8 @@ MAX_NUMBER = 1e100
 """Size of a number, so that no sum of differences can overflow."""
 
 _FIELDS = ("requestId", "model", "modelVersion", "prediction")
-# Half of a surrogate pair can't be written as UTF-8, and so neither exposed nor stored.
+_ASCII = re.compile("[!-~]+")
+# Half of a surrogate pair can't be written as UTF-8, and so not exposed.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _SHOWN = 80
 
@@ -117,17 +119,28 @@ def _prediction(given: Any, where: str) -> Prediction:
         if name not in given:
             raise PredictionError(f"{where}{name}: is needed, got nothing")
     return Prediction(
-        _name(given["requestId"], f"{where}requestId", MAX_ID),
-        _name(given["model"], f"{where}model", MAX_NAME),
-        _name(given["modelVersion"], f"{where}modelVersion", MAX_NAME),
+        _id(given["requestId"], f"{where}requestId"),
+        # Each is kept once, however many requests it stands in.
+        sys.intern(_name(given["model"], f"{where}model")),
+        sys.intern(_name(given["modelVersion"], f"{where}modelVersion")),
         answer(_value(given["prediction"], f"{where}prediction")),
     )
 
 
-def _name(given: Any, field: str, most: int) -> str:
-    if not isinstance(given, str) or not 0 < len(given) <= most or _UNPRINTABLE.search(given):
+def _id(given: Any, field: str) -> str:
+    if not isinstance(given, str) or len(given) > MAX_ID or not _ASCII.fullmatch(given):
         raise PredictionError(
-            f"{field}: must be a string of 1 to {most} printable characters, got {_shown(given)}"
+            f"{field}: must be a string of 1 to {MAX_ID} visible ASCII characters, got "
+            f"{_shown(given)}"
+        )
+    return given
+
+
+def _name(given: Any, field: str) -> str:
+    if not isinstance(given, str) or not 0 < len(given) <= MAX_NAME or _UNPRINTABLE.search(given):
+        raise PredictionError(
+            f"{field}: must be a string of 1 to {MAX_NAME} printable characters, got "
+            f"{_shown(given)}"
         )
     return given
 
@@ -136,10 +149,9 @@ def _value(given: Any, field: str) -> float | str | bool | list[float]:
     if isinstance(given, bool):
         return given
     if isinstance(given, str):
-        if len(given) > MAX_TEXT or _UNPRINTABLE.search(given):
+        if len(given) > MAX_TEXT:
             raise PredictionError(
-                f"{field}: must have at most {MAX_TEXT} characters, all printable, got "
-                f"{_shown(given)}"
+                f"{field}: must have at most {MAX_TEXT:,} characters, got {len(given):,}"
             )
         return given
     if isinstance(given, list):
