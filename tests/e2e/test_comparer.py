@@ -27,7 +27,7 @@ from localcluster.manifests import istio_gateway, model_service
 from localcluster.ports import free_ports
 from localcluster.web import answers, get_json
 from tests.comparer.processes import comparing
-from tests.e2e.lab import Manifest, eventually
+from tests.e2e.lab import Manifest, OperatorProcess, eventually
 from tests.e2e.predicting import score
 
 pytestmark = pytest.mark.e2e
@@ -172,6 +172,72 @@ def test_what_is_counted_is_what_was_served(place: Place, tmp_path: Path) -> Non
             assert seen("model_shadow_difference_sum", **pair) == 0.25 * tenths
         assert seen("model_shadow_unpaired_total") == 0
         print(f"{total} copies served, {tenths} disagree; Prometheus has the same, both ways")
+
+
+def gated(namespace: str) -> Manifest:
+    """A challenger that serves nobody before it agrees, by the comparer's counters."""
+    matchers = f'{{job="{namespace}", model="fraud", against="v1"}}'
+    selectors = {"successes": "fraud_correct_total", "trials": "fraud_labelled_total"}
+    return {
+        "apiVersion": "experiments.mlops.dev/v1alpha1",
+        "kind": "ModelExperiment",
+        "metadata": {"name": "fraud-gated", "namespace": namespace},
+        "spec": {
+            "traffic": [
+                {"modelVersion": "v1", "percent": 50},
+                {"modelVersion": "v3", "percent": 50},
+            ],
+            "shadow": {
+                "modelVersion": "v3",
+                "maxDivergence": 0.25,
+                "comparisons": f"model_shadow_comparisons_total{matchers}",
+                "disagreements": f"model_shadow_disagreements_total{matchers}",
+                "versionLabel": "version",
+            },
+            "route": {"istio": {"virtualService": HOST, "httpRoute": "predict", "host": HOST}},
+            "metrics": [{"name": "accuracy", "role": "Primary", "proportion": selectors}],
+            "analysis": {"interval": "1s"},
+        },
+    }
+
+
+def test_the_gate_opens_by_what_the_comparer_counts(
+    place: Place, operator: OperatorProcess, tmp_path: Path
+) -> None:
+    """The operator copies, the servers tell, the comparer counts, and the operator decides."""
+    cluster, namespace = place.cluster, place.namespace
+
+    def status() -> dict[str, Any]:
+        found = cluster.kubectl("get", "mexp", "fraud-gated", "-n", namespace, "-o", "json")
+        return dict(json.loads(found).get("status", {}))
+
+    with comparing(tmp_path / "comparer.log") as comparer:
+        ports = {"v1": place.serve("v1", comparer.url)}
+        ports["v3"] = place.serve("v3", comparer.url, asgi=True)
+        place.route(ports, [{"name": "predict", "route": [to("v1")]}])
+        cluster.scrape(namespace, [f"127.0.0.1:{comparer.port}"])
+        url = f"{place.gateway.url}/predict?number=1"
+        eventually(lambda: place.gateway.listens() and answers(url), "the route")
+        cluster.kubectl("apply", "-f", "-", input=json.dumps(gated(namespace)))
+        eventually(lambda: status().get("phase") == "Shadowing", "it shadows", 60)
+        caller = Caller(place.gateway)
+        answered: list[str] = []
+        for number in range(20_000):
+            # A tenth disagrees, which is under the limit.
+            answered.append(str(caller.ask(number)["version"]))
+            time.sleep(0.01)
+            if answered[-1] == "v3":
+                break
+        caller.close()
+        shadow = status()["shadow"]
+        print(f"open after {len(answered)} answers: {shadow}")
+        assert (answered[-1], shadow["state"]) == ("v3", "Pass")
+        assert set(answered[:-1]) == {"v1"}
+        # What it counted by then is a part of what the comparer counted, a tenth of it disagreeing.
+        counted = comparer.samples("comparisons_total")["fraud", "v3", "v1"]
+        assert 50 < shadow["comparisons"] <= counted
+        assert 0 < shadow["disagreements"] <= 1 + counted / 10
+        cluster.kubectl("delete", "mexp", "fraud-gated", "-n", namespace, "--timeout=30s")
 
 
 def test_no_answer_waits_for_a_comparer_that_is_dead_or_silent(
