@@ -7,7 +7,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY operator/ operator/
 # Compiled here once: the image's root is read-only where it runs.
 RUN python -m venv /opt/modelexperiment \
-    && /opt/modelexperiment/bin/pip install --no-cache-dir --compile .[mlflow,report]
+    && /opt/modelexperiment/bin/pip install --no-cache-dir --compile .[comparer,mlflow,report]
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="modelexperiment" \

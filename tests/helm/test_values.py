@@ -41,6 +41,7 @@ def settings(documents: list[Document]) -> Settings:
         "leaderElection.enabled=false,replicas=1",
         "metrics.serviceMonitor.enabled=true,metrics.prometheusRule.enabled=true,"
         "metrics.dashboard.enabled=true,networkPolicy.enabled=true,commonLabels.team=ml",
+        "comparer.enabled=true,comparer.serviceMonitor.enabled=true,networkPolicy.enabled=true",
         "rbac.create=false,serviceAccount.create=false,crds.install=false,"
         "metrics.service.enabled=false,podDisruptionBudget.enabled=false",
     ],

@@ -135,3 +135,18 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail (printf "prometheus.access.%s: %s is a key, and prometheus.access.secret names no Secret" $field $file) }}
 {{- end }}
 {{- end }}
+
+{{/* 63 characters with what is added: the comparer's pods are none of the operator's. */}}
+{{- define "modelexperiment.comparer.fullname" -}}
+{{- printf "%s-comparer" (include "modelexperiment.fullname" . | trunc 54 | trimSuffix "-") }}
+{{- end }}
+
+{{- define "modelexperiment.comparer.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "modelexperiment.name" . | trunc 54 | trimSuffix "-" }}-comparer
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "modelexperiment.comparer.labels" -}}
+{{- $own := merge (dict) (include "modelexperiment.comparer.selectorLabels" . | fromYaml) (include "modelexperiment.ownLabels" . | fromYaml) }}
+{{- toYaml (merge (dict) $own .Values.commonLabels) }}
+{{- end }}

@@ -1,9 +1,9 @@
-"""/metrics, /healthz and /readyz."""
+"""/metrics, /healthz and /readyz, and what else a process serves."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from aiohttp import web
@@ -30,9 +30,15 @@ def _answer(check: Check) -> Callable[[web.Request], web.Response]:
 
 
 async def serve(
-    port: int, registry: CollectorRegistry, alive: Check, ready: Check
+    port: int,
+    registry: CollectorRegistry,
+    alive: Check,
+    ready: Check,
+    *,
+    routes: Iterable[web.RouteDef] = (),
+    max_body: int = 1 << 20,
 ) -> web.AppRunner:
-    """Serve on all addresses; the caller cleans the runner up."""
+    """Serve on all addresses, bodies up to `max_body` bytes; the caller cleans the runner up."""
 
     async def metrics(_: web.Request) -> web.Response:
         # In a thread: with thousands of experiments it takes a while, and a rollback must not wait.
@@ -45,12 +51,13 @@ async def serve(
     async def readyz(request: web.Request) -> web.Response:
         return _answer(ready)(request)
 
-    app = web.Application()
+    app = web.Application(client_max_size=max_body)
     app.add_routes(
         [
             web.get("/metrics", metrics),
             web.get("/healthz", healthz),
             web.get("/readyz", readyz),
+            *routes,
         ]
     )
     runner = web.AppRunner(app, access_log=None)

@@ -192,7 +192,13 @@ def test_uninstalling_keeps_the_experiments(
 
 # Values that the version before did not have, by the object that they are in.
 NEW = {
-    "": ("podDisruptionBudget", "networkPolicy", "commonLabels", "terminationGracePeriodSeconds"),
+    "": (
+        "podDisruptionBudget",
+        "networkPolicy",
+        "commonLabels",
+        "comparer",
+        "terminationGracePeriodSeconds",
+    ),
     "prometheus": ("access",),
     "metrics": ("serviceMonitor", "prometheusRule", "dashboard"),
 }
@@ -204,7 +210,7 @@ def older(tmp_path: Path) -> str:
     chart = tmp_path / "modelexperiment"
     new = ("networkpolicy", "poddisruption", "servicemonitor", "prometheusrule", "dashboard")
     for path in Path(CHART).rglob("*"):
-        if path.is_dir() or path.name.startswith(new) or path.parent.name == "tests":
+        if path.is_dir() or path.name.startswith(new) or path.parent.name in ("tests", "comparer"):
             continue
         text = path.read_text().replace("name: Phase", "name: Stage")
         for value in (".Values.commonLabels", ".Values.prometheus.access"):
@@ -255,12 +261,18 @@ def test_all_that_the_chart_can_make_is_accepted(
     cluster: Cluster, install: Install, ops: str
 ) -> None:
     """But for the Prometheus Operator's own kinds, whose definitions are not here."""
-    install("networkPolicy.enabled=true", "metrics.dashboard.enabled=true", "commonLabels.team=ml")
+    wanted = ("networkPolicy", "metrics.dashboard", "comparer")
+    install(*[f"{name}.enabled=true" for name in wanted], "commonLabels.team=ml")
     cluster.helm("upgrade", RELEASE, CHART, "-n", ops, "--reuse-values", "--set", "replicas=2")
 
-    made = cluster.kubectl("get", "netpol,pdb,configmap", "-n", ops, "-l", "team=ml", "-o", "name")
+    made = cluster.kubectl(
+        "get", "deploy,netpol,pdb,configmap", "-n", ops, "-l", "team=ml", "-o", "name"
+    )
     assert made.split() == [
+        f"deployment.apps/{NAME}",
+        f"deployment.apps/{NAME}-comparer",
         f"networkpolicy.networking.k8s.io/{NAME}",
+        f"networkpolicy.networking.k8s.io/{NAME}-comparer",
         f"poddisruptionbudget.policy/{NAME}",
         f"configmap/{NAME}-dashboard",
     ]
@@ -278,13 +290,14 @@ def test_it_says_what_to_do_next(cluster: Cluster, install: Install, ops: str) -
 def test_the_pods_meet_the_restricted_standard(
     cluster: Cluster, install: Install, ops: str
 ) -> None:
-    install()
-    found = cluster.kubectl("get", "deployment", NAME, "-n", ops, "-o", "json")
+    install("comparer.enabled=true")
     pod: dict[str, Any] = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "probe"}}
-    pod["spec"] = json.loads(found)["spec"]["template"]["spec"]
     create = ("create", "-n", ops, "--dry-run=server", "-o", "name", "-f", "-")
 
-    assert cluster.kubectl(*create, input=json.dumps(pod)).strip() == "pod/probe"
+    for name in (f"{NAME}-comparer", NAME):
+        found = cluster.kubectl("get", "deployment", name, "-n", ops, "-o", "json")
+        pod["spec"] = json.loads(found)["spec"]["template"]["spec"]
+        assert cluster.kubectl(*create, input=json.dumps(pod)).strip() == "pod/probe"
     test = cluster.helm("get", "hooks", RELEASE, "-n", ops)
     assert cluster.kubectl(*create, input=test).strip() == f"pod/{NAME}-test"
 
