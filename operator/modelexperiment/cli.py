@@ -11,7 +11,16 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from modelexperiment.commands import assign, plan, replay, report, simulate, status, steer
+from modelexperiment.commands import (
+    assign,
+    dashboard,
+    plan,
+    replay,
+    report,
+    simulate,
+    status,
+    steer,
+)
 from modelexperiment.commands.cluster import Refusal
 from modelexperiment.commands.files import InputError
 from modelexperiment.settings import SettingsError, read_settings
@@ -40,7 +49,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the operator; settings come from the environment")
     run.set_defaults(do=_run)
-    for command in (plan, assign, replay, simulate, report, status, steer):
+    for command in (plan, assign, replay, simulate, report, status, dashboard, steer):
         command.add(commands)
     return parser
 
