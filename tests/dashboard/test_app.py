@@ -72,7 +72,7 @@ def test_every_answer_says_what_a_page_may_do(path: str) -> None:
             assert ("'unsafe-inline'" in policy) == (path == REPORT)
             assert ("script-src" in policy) == (path != REPORT)
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
-            assert answer.headers["Referrer-Policy"] == "no-referrer"
+            assert answer.headers["Referrer-Policy"] == "same-origin"
             assert "Set-Cookie" not in answer.headers
             assert answer.status == (404 if path == "/nothing" else 200)
 

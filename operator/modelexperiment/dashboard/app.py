@@ -32,7 +32,8 @@ _REPORT_POLICY = f"{_BASE} 'unsafe-inline'; img-src 'self'; frame-ancestors 'sel
 _HEADERS = {
     "Content-Security-Policy": _POLICY,
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    # A page must know whether the list was before it, and nobody else where a reader was.
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",

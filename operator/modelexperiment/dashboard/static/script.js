@@ -34,8 +34,8 @@ function writeTimes(root) {
 
 // Asks `address()` again and again; `take` gets a page that has changed, `gone` is told of a 404.
 class Poll {
-  constructor(address, take, gone) {
-    Object.assign(this, { address, take, gone, etag: "", timer: 0, asking: null });
+  constructor(address, take, gone, method = "GET") {
+    Object.assign(this, { address, take, gone, method, etag: "", timer: 0, asking: null });
   }
 
   start(first = PAUSE) {
@@ -51,7 +51,9 @@ class Poll {
     try {
       const headers = this.etag ? { "If-None-Match": this.etag } : {};
       const signal = AbortSignal.any([asking.signal, AbortSignal.timeout(20000)]);
-      const answer = await fetch(this.address(), { headers, signal, cache: "no-store" });
+      const answer = await fetch(this.address(), {
+        method: this.method, headers, signal, cache: "no-store",
+      });
       if (answer.status === 200) {
         const text = await answer.text();
         this.etag = answer.headers.get("ETag") || "";
@@ -165,7 +167,7 @@ function list() {
 }
 
 function experiment() {
-  const frame = document.getElementById("report");
+  let frame = document.getElementById("report");
   // Back to the list as it was filtered.
   const back = document.getElementById("back");
   back.addEventListener("click", (event) => {
@@ -175,35 +177,53 @@ function experiment() {
     }
   });
 
-  function fit() {
-    const page = frame.contentDocument?.documentElement;
-    if (page) frame.style.height = `${page.offsetHeight}px`;
+  // The frame is as high as what is in it, so that only the page scrolls.
+  const sizes = new ResizeObserver(() => fit(frame));
+  function fit(one) {
+    const page = one.contentDocument?.documentElement;
+    if (page) one.style.height = `${page.offsetHeight}px`;
   }
-  const sizes = new ResizeObserver(fit);
-  function watchSize() {
+  function show() {
+    fit(frame);
     sizes.disconnect();
-    if (frame.contentDocument?.documentElement) sizes.observe(frame.contentDocument.documentElement);
-    fit();
+    const page = frame.contentDocument?.documentElement;
+    if (page) sizes.observe(page);
   }
-  frame.addEventListener("load", watchSize);
-  watchSize();
+  frame.addEventListener("load", show);
+  show();
+
+  // The new report is loaded beside the old one, which stays to be read until then. Its own style
+  // is allowed in its frame alone, and so it can't be put together here.
+  function renew() {
+    document.querySelector("iframe.next")?.remove();
+    const next = frame.cloneNode();
+    next.className = "next";
+    next.addEventListener("load", () => {
+      const open = [...frame.contentDocument.querySelectorAll("details")].map((part) => part.open);
+      next.contentDocument.querySelectorAll("details").forEach((part, i) => {
+        part.open = open[i] ?? part.open;
+      });
+      frame.remove();
+      next.className = "";
+      frame = next;
+      show();
+    }, { once: true });
+    frame.after(next);
+  }
 
   const poll = new Poll(
     () => frame.src,
-    (fresh) => {
-      const page = frame.contentDocument;
-      if (!page?.body) return;
-      const open = [...page.querySelectorAll("details")].map((part) => part.open);
-      const body = page.adoptNode(fresh.body);
-      body.querySelectorAll("details").forEach((part, i) => { part.open = open[i] ?? part.open; });
-      page.body.replaceWith(body);
-      say("Up to date", "good");
+    () => {
+      // The first answer is of what the frame loads at the same time.
+      if (poll.same) renew();
+      poll.same = () => say("Up to date", "good");
+      poll.same();
     },
     () => say("It is not there any more: it was deleted", "bad"),
+    "HEAD",
   );
-  poll.same = () => say("Up to date", "good");
   whenSeen(poll);
-  poll.start();
+  poll.ask();
 }
 
 ({ list, experiment })[document.body.dataset.page]();
