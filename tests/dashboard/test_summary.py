@@ -78,6 +78,7 @@ def test_what_goes_on_by_itself_asks_for_nobody() -> None:
         ("RoutesReady", "RolledBack", Level.URGENT),
         ("RoutesReady", "Pending", Level.WARNING),
         ("MetricsReady", "Running", Level.WARNING),
+        ("ShadowAgrees", "Shadowing", Level.WARNING),
         ("MetricsReady", "Stopped", Level.ENDED),
         ("AlertsDelivered", "Stopped", Level.WARNING),
         ("VerdictReached", "Running", Level.RUNNING),

@@ -60,6 +60,7 @@ _WARNINGS = (
     ConditionType.SAMPLE_RATIO_HEALTHY,
     ConditionType.METRICS_READY,
     ConditionType.GUARDRAILS_HEALTHY,
+    ConditionType.SHADOW_AGREES,
 )
 
 
