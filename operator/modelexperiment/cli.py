@@ -14,6 +14,7 @@ from typing import NoReturn
 from modelexperiment.commands import (
     assign,
     compare,
+    dashboard,
     plan,
     replay,
     report,
@@ -49,7 +50,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="run the operator; settings come from the environment")
     run.set_defaults(do=_run)
-    for command in (plan, assign, replay, simulate, report, status, steer, compare):
+    for command in (plan, assign, replay, simulate, report, status, dashboard, steer, compare):
         command.add(commands)
     return parser
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from importlib.util import find_spec
 
@@ -16,6 +17,7 @@ from kubernetes.aio.client import ApiClient
 from modelexperiment.adapters import web
 from modelexperiment.adapters.alerts import HttpAlerter, secrets_of
 from modelexperiment.adapters.envoy_filter import EnvoyFilters
+from modelexperiment.adapters.experiment_feed import ExperimentFeed
 from modelexperiment.adapters.gateway_api_router import GatewayApiRouter
 from modelexperiment.adapters.istio import IstioRouter
 from modelexperiment.adapters.kubernetes import (
@@ -41,6 +43,7 @@ from modelexperiment.controller.reconcile import Reconciler
 from modelexperiment.controller.tracking import Tracking
 from modelexperiment.controller.watched import Watched
 from modelexperiment.controller.watches import Watches, WatchesLostError
+from modelexperiment.dashboard.server import Binding, Dashboard
 from modelexperiment.logs import configure_logs
 from modelexperiment.settings import Settings, SettingsError
 
@@ -123,9 +126,12 @@ class Operator:
         """Serve metrics, wait for leadership, work until `stop` is set."""
         runner = None
         api_client = await connect(failed=self.telemetry.api_error)
+        shown = contextlib.AsyncExitStack()
         try:
             if self.settings.metrics_port:
                 runner = await self._serve(self.settings.metrics_port)
+            if self.settings.dashboard_port:
+                await shown.enter_async_context(_dashboard(self.settings))
 
             async def work() -> None:
                 await self._work(Api(api_client), stop)
@@ -137,6 +143,7 @@ class Operator:
             else:
                 await work()
         finally:
+            await shown.aclose()
             self.source.close()
             self.tracker.close()
             await api_client.close()  # type: ignore[no-untyped-call]
@@ -214,6 +221,26 @@ def _renderer() -> Render | None:
         _log.info("no reports are sent to MLflow: %s is missing", " and ".join(missing))
         return None
     return render
+
+
+@contextlib.asynccontextmanager
+async def _dashboard(settings: Settings) -> AsyncIterator[None]:
+    """Show experiments, whoever leads; by a client of its own, so that it takes nothing away."""
+    client = await connect()
+    port = settings.dashboard_port
+    binding = Binding(port, settings.dashboard_address, settings.dashboard_hosts)
+    dashboard = None
+    try:
+        feed = ExperimentFeed(client)
+        try:
+            dashboard = await Dashboard.start(binding, feed, render, settings.watch_namespaces)
+        except OSError as error:
+            raise SettingsError(f"DASHBOARD_PORT: {error.strerror}, got {port}") from None
+        yield
+    finally:
+        if dashboard:
+            await dashboard.close()
+        await client.close()  # type: ignore[no-untyped-call]
 
 
 async def _first(*tasks: asyncio.Task[None]) -> None:

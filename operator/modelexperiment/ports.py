@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from modelexperiment.core.alerting import Receiver
 from modelexperiment.core.counting import Labels, Series
@@ -27,6 +27,10 @@ class ConflictError(Exception):
 
 class UnavailableError(Exception):
     """A service does not answer as it should; the message is one line for people."""
+
+
+class ExpiredError(Exception):
+    """The API server does not know that resourceVersion any more: list again."""
 
 
 class QueryError(Exception):
@@ -75,6 +79,37 @@ class Tracker(Protocol):
 
     async def send(self, url: str, record: Record) -> None:
         """Make the server hold the record; sending it twice changes nothing. UnavailableError."""
+
+
+class Listed(NamedTuple):
+    """A page of a list."""
+
+    items: Sequence[Object]
+    more: str
+    """What the next page is asked for by; empty at the last."""
+    version: str
+    """The resourceVersion of the whole list, which a watch goes on from."""
+
+
+class Change(NamedTuple):
+    """What a watch tells."""
+
+    type: str
+    """ADDED, MODIFIED, DELETED or BOOKMARK."""
+    object: Object
+
+
+class ExperimentSource(Protocol):
+    """Where experiments are read by whoever only shows them."""
+
+    async def get(self, namespace: str, name: str) -> Object | None:
+        """One experiment as it is now, or None; UnavailableError."""
+
+    async def page(self, namespace: str | None, more: str) -> Listed:
+        """A page of a namespace's experiments, or of all; UnavailableError, ExpiredError."""
+
+    def watch(self, namespace: str | None, version: str) -> AsyncIterator[Change]:
+        """What changes from then on, until the server ends it; UnavailableError, ExpiredError."""
 
 
 class ExperimentStore(Protocol):

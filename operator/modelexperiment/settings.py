@@ -7,10 +7,12 @@ names the variable.
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
+from ipaddress import ip_address
 from typing import Any
 
 from modelexperiment.core.addresses import parse_address
@@ -57,6 +59,27 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _is_ip_address(text: str) -> bool:
+    try:
+        return bool(ip_address(text))
+    except ValueError:
+        return False
+
+
+def _ip_address(text: str) -> str:
+    if not _is_ip_address(text):
+        raise ValueError("must be an IP address")
+    return text
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    found = _list(text)
+    for host in found:
+        if not _HOST.fullmatch(host) and not _is_ip_address(host):
+            raise ValueError("must be names of hosts, without scheme and port")
+    return found
+
+
 def _one_of(*words: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in words:
@@ -66,6 +89,7 @@ def _one_of(*words: str) -> Callable[[str], str]:
     return read
 
 
+_HOST = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?")
 _PAIRS = (
     ("prometheus_username", "prometheus_password_file"),
     ("prometheus_cert_file", "prometheus_key_file"),
@@ -140,6 +164,12 @@ class Settings:
     """Experiments that are worked on at once."""
     metrics_port: int = 8080
     """Port of /metrics, /healthz and /readyz; 0: none."""
+    dashboard_port: int = 0
+    """Port of the dashboard; 0: none. It asks nobody who they are."""
+    dashboard_address: str = "127.0.0.1"
+    """Where it listens: by default where only `kubectl port-forward` and a proxy beside it are."""
+    dashboard_hosts: tuple[str, ...] = ()
+    """Names that it may be asked by beside localhost: those of the proxy before it."""
     log_format: str = "json"
     """json or text."""
     log_level: str = "info"
@@ -150,6 +180,10 @@ class Settings:
         if self.prometheus_token_file and self.prometheus_username:
             raise SettingsError(
                 "PROMETHEUS_TOKEN_FILE: can't be used together with PROMETHEUS_USERNAME, got both"
+            )
+        if self.dashboard_port and self.dashboard_port == self.metrics_port:
+            raise SettingsError(
+                f"DASHBOARD_PORT: must be another one than METRICS_PORT, got {self.dashboard_port}"
             )
         for one, other in _PAIRS:
             if bool(getattr(self, one)) != bool(getattr(self, other)):
@@ -174,6 +208,9 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "lease_duration": _lease,
     "workers": _positive,
     "metrics_port": _port,
+    "dashboard_port": _port,
+    "dashboard_address": _ip_address,
+    "dashboard_hosts": _hosts,
     "log_format": _one_of("json", "text"),
     "log_level": _one_of("debug", "info", "warning", "error"),
 }

@@ -29,6 +29,22 @@ def of_kind(documents: list[Document], *kinds: str) -> list[Document]:
     return [document for document in documents if document["kind"] in kinds]
 
 
+def test_the_dashboard_is_off_and_then_the_pods_own(render: Render) -> None:
+    proxy = {"name": "proxy", "image": "proxy:1", "ports": [{"containerPort": 4180}]}
+    documents = render(dashboard={"enabled": True}, extraContainers=[proxy])
+
+    (deployment,) = of_kind(documents, "Deployment")
+    operator, beside = deployment["spec"]["template"]["spec"]["containers"]
+    assert beside == proxy
+    # No port of the pod, and none of the Service, leads to it.
+    assert [port["name"] for port in operator["ports"]] == ["http-metrics"]
+    (service,) = of_kind(documents, "Service")
+    assert [port["name"] for port in service["spec"]["ports"]] == ["http-metrics"]
+    assert {"name": "DASHBOARD_PORT", "value": "0"} in of_kind(render(), "Deployment")[0]["spec"][
+        "template"
+    ]["spec"]["containers"][0]["env"]
+
+
 def rights(roles: list[Document]) -> Iterator[tuple[str, str]]:
     """Yield every right of some roles as (resource, verb)."""
     for role in roles:

@@ -72,16 +72,20 @@ def test_a_policy_lets_through_what_the_operator_needs_and_no_more(render: Rende
                 "apiServerCIDRs": ["10.1.0.1/32"],
                 "prometheusTo": [prometheus],
                 "extraEgress": [{"ports": [{"port": 9093, "protocol": "TCP"}]}],
-            }
+                "extraIngress": [{"ports": [{"port": 4180, "protocol": "TCP"}]}],
+            },
+            dashboard={"enabled": True, "address": "0.0.0.0"},
         ),
         "NetworkPolicy",
     )["spec"]
 
     assert policy["podSelector"]["matchLabels"] == OWN
     assert policy["policyTypes"] == ["Ingress", "Egress"]
-    (metrics,) = policy["ingress"]
+    # The dashboard is none of them, wherever it listens: only what is let in to a proxy before it.
+    metrics, proxy = policy["ingress"]
     assert ports(metrics) == [("http-metrics", "TCP")]
     assert metrics["from"][0] == prometheus
+    assert ports(proxy) == [(4180, "TCP")]
     dns, api, queries, extra = policy["egress"]
     assert ports(dns) == [(53, "UDP"), (53, "TCP")]
     assert ports(api) == [(6443, "TCP")]

@@ -104,22 +104,25 @@ async def connect(
     return _WatchedClient(configuration, failed)
 
 
-async def _answer(call: Awaitable[Any]) -> Any:
+async def answer(call: Awaitable[Any]) -> Any:
+    """What a call gives; NotFoundError, ConflictError or UnavailableError where it fails."""
     try:
         return await call
     except ApiException as error:
         if error.status == 404:
             raise NotFoundError(str(error.reason)) from None
         if error.status in _CONFLICTS:
-            raise ConflictError(_message(error)) from None
-        raise UnavailableError(f"API server: {error.status} {_message(error)}") from None
+            raise ConflictError(said(error.body or error.reason)) from None
+        why = said(error.body or error.reason)
+        raise UnavailableError(f"API server: {error.status} {why}") from None
     except (TimeoutError, aiohttp.ClientError) as error:
         why = str(error) or type(error).__name__
         raise UnavailableError(f"API server can't be reached: {why}") from None
 
 
-def _message(error: ApiException) -> str:
-    body = str(error.body or error.reason)
+def said(body: object) -> str:
+    """What the API server says in the body of a failure, in one line."""
+    body = str(body)
     # What is no JSON is not the API server's own answer, but that of a proxy before it.
     with contextlib.suppress(ValueError, KeyError, TypeError):
         body = str(json.loads(body)["message"])
@@ -141,7 +144,7 @@ class Api:
         call = self._custom.get_namespaced_custom_object(
             group, version, namespace, plural, name, _request_timeout=TIMEOUT
         )
-        return dict(await _answer(call))
+        return dict(await answer(call))
 
     async def list(
         self, group: str, version: str, namespace: str | None, plural: str
@@ -155,7 +158,7 @@ class Api:
             call = self._custom.list_namespaced_custom_object(
                 group, version, namespace, plural, _request_timeout=TIMEOUT
             )
-        items: list[dict[str, Any]] = (await _answer(call))["items"]
+        items: list[dict[str, Any]] = (await answer(call))["items"]
         return items
 
     async def create(
@@ -165,7 +168,7 @@ class Api:
         call = self._custom.create_namespaced_custom_object(
             group, version, namespace, plural, body, _request_timeout=TIMEOUT
         )
-        await _answer(call)
+        await answer(call)
 
     async def delete(
         self, group: str, version: str, namespace: str, plural: str, name: str
@@ -174,17 +177,17 @@ class Api:
         call = self._custom.delete_namespaced_custom_object(
             group, version, namespace, plural, name, _request_timeout=TIMEOUT
         )
-        await _answer(call)
+        await answer(call)
 
     async def namespace_labels(self, name: str) -> dict[str, str]:
         """The labels of a namespace; NotFoundError where there is none."""
-        found = await _answer(self._core.read_namespace(name, _request_timeout=TIMEOUT))
+        found = await answer(self._core.read_namespace(name, _request_timeout=TIMEOUT))
         return dict(found.metadata.labels or {})
 
     async def service(self, namespace: str, name: str) -> tuple[dict[str, str], Sequence[int]]:
         """Labels and port numbers of a Service; NotFoundError where there is none."""
         call = self._core.read_namespaced_service(name, namespace, _request_timeout=TIMEOUT)
-        found = await _answer(call)
+        found = await answer(call)
         return dict(found.metadata.labels or {}), [port.port for port in found.spec.ports or []]
 
     async def json_patch(
@@ -207,7 +210,7 @@ class Api:
             _content_type=_JSON_PATCH,
             _request_timeout=TIMEOUT,
         )
-        return dict(await _answer(call))
+        return dict(await answer(call))
 
     async def replace_status(
         self, group: str, version: str, namespace: str, plural: str, body: dict[str, Any]
@@ -217,17 +220,17 @@ class Api:
         call = self._custom.replace_namespaced_custom_object_status(
             group, version, namespace, plural, name, body, _request_timeout=TIMEOUT
         )
-        await _answer(call)
+        await answer(call)
 
     async def secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """The data of a Secret, base64; NotFoundError where there is none."""
         call = self._core.read_namespaced_secret(name, namespace, _request_timeout=TIMEOUT)
-        return dict((await _answer(call)).data or {})
+        return dict((await answer(call)).data or {})
 
     async def service_backing(self, namespace: str, name: str) -> tuple[str, dict[str, str]]:
         """Type and selector of a Service; NotFoundError where there is none."""
         call = self._core.read_namespaced_service(name, namespace, _request_timeout=TIMEOUT)
-        spec = (await _answer(call)).spec
+        spec = (await answer(call)).spec
         return str(spec.type), dict(spec.selector or {})
 
     async def pods(self, namespace: str, labels: Mapping[str, str]) -> AsyncIterator[bool]:
@@ -241,7 +244,7 @@ class Api:
                 _continue=page,
                 _request_timeout=TIMEOUT,
             )
-            found = await _answer(call)
+            found = await answer(call)
             for pod in found.items:
                 if pod.metadata.deletion_timestamp is None:
                     conditions = pod.status.conditions or []
@@ -259,7 +262,7 @@ class Api:
         # An endpoint that does not say is ready.
         return [
             endpoint.conditions is None or endpoint.conditions.ready is not False
-            for found in (await _answer(call)).items
+            for found in (await answer(call)).items
             for endpoint in found.endpoints or []
         ]
 
@@ -269,7 +272,7 @@ class Api:
         event: Any = body
         call = self._core.create_namespaced_event(namespace, event, _request_timeout=TIMEOUT)
         try:
-            await _answer(call)
+            await answer(call)
         except NotFoundError:
             raise UnavailableError(f"there is no namespace {namespace}") from None
 
@@ -284,7 +287,7 @@ class Api:
             name, namespace, patch, _content_type=_JSON_PATCH, _request_timeout=TIMEOUT
         )
         try:
-            await _answer(call)
+            await answer(call)
         except NotFoundError:
             raise NotThereError(name) from None
 
