@@ -26,7 +26,7 @@ from localcluster import Cluster, Gateway
 from localcluster.manifests import istio_gateway, model_service
 from localcluster.ports import free_ports
 from localcluster.web import answers, get_json
-from tests.comparer.processes import comparing
+from tests.comparer.processes import comparing, prediction
 from tests.e2e.lab import Manifest, OperatorProcess, eventually
 from tests.e2e.predicting import score
 
@@ -177,7 +177,8 @@ def test_what_is_counted_is_what_was_served(place: Place, tmp_path: Path) -> Non
 def gated(namespace: str) -> Manifest:
     """A challenger that serves nobody before it agrees, by the comparer's counters."""
     matchers = f'{{job="{namespace}", model="fraud", against="v1"}}'
-    selectors = {"successes": "fraud_correct_total", "trials": "fraud_labelled_total"}
+    events = {"events": f'model_shadow_predictions_total{{job="{namespace}", model="fraud"}}'}
+    metric = {"name": "used", "role": "Primary", "versionLabel": "version", "rate": events}
     return {
         "apiVersion": "experiments.mlops.dev/v1alpha1",
         "kind": "ModelExperiment",
@@ -195,7 +196,7 @@ def gated(namespace: str) -> Manifest:
                 "versionLabel": "version",
             },
             "route": {"istio": {"virtualService": HOST, "httpRoute": "predict", "host": HOST}},
-            "metrics": [{"name": "accuracy", "role": "Primary", "proportion": selectors}],
+            "metrics": [metric],
             "analysis": {"interval": "1s"},
         },
     }
@@ -219,6 +220,8 @@ def test_the_gate_opens_by_what_the_comparer_counts(
         url = f"{place.gateway.url}/predict?number=1"
         eventually(lambda: place.gateway.listens() and answers(url), "the route")
         cluster.kubectl("apply", "-f", "-", input=json.dumps(gated(namespace)))
+        # Every version's series is there before it serves anybody.
+        assert comparer.post(prediction("trial", "v3"))[0] == 202
         eventually(lambda: status().get("phase") == "Shadowing", "it shadows", 60)
         caller = Caller(place.gateway)
         answered: list[str] = []
