@@ -19,6 +19,7 @@ from demo.models import VERSIONS
 from demo.platforms import Platform
 from demo.show import Screen, conclusion, headline
 from demo.traffic import Connection, Replay
+from localcluster.crds import wait_established
 from localcluster.processes import Processes
 from modelexperiment.commands.report import render
 from modelexperiment.core.manifest import parse_experiment
@@ -68,7 +69,7 @@ def run(
         screen.say(f"the flights from May on are replayed, {options.rate:g} a second")
         parts.install_operator(processes, platform)
         screen.say("the operator runs with the rights that its chart gives it")
-        platform.kubectl("wait", "--for=condition=Established", "--timeout=60s", "crd", parts.CRD)
+        wait_established(platform.kubectl, parts.CRD)
         platform.kubectl("apply", "-f", str(EXPERIMENT))
         screen.say(f"kubectl apply -f {EXPERIMENT.relative_to(parts.ROOT)}")
         breakage = Breakage(labels[CHALLENGER], replay, platform)

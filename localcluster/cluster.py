@@ -19,6 +19,7 @@ from typing import Any, Self
 
 from . import catalog, config, scraping, startup
 from .config import LOOPBACK, Ports
+from .crds import wait_established
 from .errors import ClusterError
 from .files import write_json, write_yaml
 from .gateway import Gateway, part_name
@@ -81,7 +82,7 @@ class Cluster:
         startup.start_controllers(self._processes, self._ports)
         self.kubectl("create", "namespace", "istio-system")
         self.apply(*(file.read_text() for file in catalog.crd_files()))
-        self.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+        wait_established(self.kubectl)
         for part in ("controller-manager", "istiod"):
             self._wait_ready(part)
         self._write_state(lambda state: state.update(ready=True))

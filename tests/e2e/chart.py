@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from localcluster import Cluster
+from localcluster.crds import wait_established
 from localcluster.ports import free_ports
 from tests.e2e.lab import OperatorProcess
 
@@ -44,7 +45,7 @@ def install(cluster: Cluster, settle: str = "1s") -> None:
         "--set",
         f"assignment.probeUrls={{{PROBE}}}",
     )
-    cluster.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+    wait_established(cluster.kubectl)
 
 
 def upgrade(cluster: Cluster, *settings: str) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from localcluster import Cluster
+from localcluster.crds import wait_established
 from tests.e2e.conftest import cluster
 
 __all__ = ["cluster"]
@@ -21,7 +22,7 @@ CRD = "modelexperiments.experiments.mlops.dev"
 def crd(cluster: Cluster) -> None:
     """The resource's definition, installed without the chart."""
     cluster.apply((ROOT / "crds" / "modelexperiments.yaml").read_text())
-    cluster.kubectl("wait", "--for=condition=Established", "crd", CRD, "--timeout=30s")
+    wait_established(cluster.kubectl, CRD)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from localcluster import Cluster, ClusterError
+from localcluster.crds import wait_established
 from localcluster.ports import free_ports
 from localcluster.web import request
 from tests.e2e.bare.conftest import CRD, ROOT
@@ -61,7 +62,7 @@ def start(cluster: Cluster, namespace: str, tmp_path: Path) -> Iterator[Start]:
     """Start an operator with the rights of the chart."""
     settings = ("--set", "replicas=0", "--set", f"watchNamespaces={{{namespace}}}")
     cluster.helm("install", "ab", CHART, "-n", namespace, *settings)
-    cluster.kubectl("wait", "--for=condition=Established", "crd", CRD, "--timeout=30s")
+    wait_established(cluster.kubectl, CRD)
     kubeconfig = cluster.service_account_kubeconfig(namespace, NAME)
     started: list[Pod] = []
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from localcluster import Cluster, ClusterError
+from localcluster.crds import wait_established
 from tests.crds.cases import manifest
 from tests.e2e.bare.conftest import CRD, ROOT
 from tests.e2e.lab import eventually
@@ -172,7 +173,7 @@ def test_uninstalling_keeps_the_experiments(
     cluster: Cluster, install: Install, ops: str, namespace: str
 ) -> None:
     install()
-    cluster.kubectl("wait", "--for=condition=Established", "crd", CRD, "--timeout=30s")
+    wait_established(cluster.kubectl, CRD)
     given = manifest()
     given["metadata"]["namespace"] = namespace
     cluster.kubectl("create", "-f", "-", input=json.dumps(given))
@@ -232,7 +233,7 @@ def test_an_upgrade_from_an_older_version_keeps_what_was_set_and_all_experiments
 ) -> None:
     own = ("--set", "replicas=0", "--set", "prometheus.url=http://own:9090")
     cluster.helm("install", RELEASE, older, "-n", ops, *own)
-    cluster.kubectl("wait", "--for=condition=Established", "crd", CRD, "--timeout=30s")
+    wait_established(cluster.kubectl, CRD)
     names = "jsonpath={.spec.versions[0].additionalPrinterColumns[*].name}"
     assert "Stage" in cluster.kubectl("get", "crd", CRD, "-o", names).split()
     given = manifest()
@@ -337,7 +338,7 @@ def test_plain_manifests_install_the_same(cluster: Cluster) -> None:
     assert paused != documents
 
     cluster.apply(paused)
-    cluster.kubectl("wait", "--for=condition=Established", "crd", CRD, "--timeout=30s")
+    wait_established(cluster.kubectl, CRD)
     cluster.kubectl("create", "namespace", "fraud")
     cluster.kubectl("apply", "-f", str(ROOT / "manifests" / "example.yaml"))
 

@@ -22,6 +22,7 @@ import pytest
 from kubernetes import client, config
 
 from localcluster import Cluster
+from localcluster.crds import wait_established
 from localcluster.ports import free_ports
 from modelexperiment.core.crd import GROUP, PLURAL, VERSION
 from tests.dashboard.objects import condition, of
@@ -109,7 +110,7 @@ def site(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     settings = ("--set", "replicas=0", "--set", f"watchNamespaces={{{','.join(TEAMS)}}}")
     cluster.kubectl("delete", "crd", CRD, "--ignore-not-found")
     cluster.helm("install", RELEASE, str(ROOT / "helm/modelexperiment"), "-n", HOME, *settings)
-    cluster.kubectl("wait", "--for=condition=Established", "crd", CRD, "--timeout=30s")
+    wait_established(cluster.kubectl, CRD)
     kubeconfig = str(cluster.kubeconfig)
     connection = config.new_client_from_config(kubeconfig)  # type: ignore[no-untyped-call]
     made = Site(

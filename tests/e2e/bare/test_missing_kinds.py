@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from localcluster import Cluster, catalog
+from localcluster.crds import wait_established
 from tests.e2e.bare.conftest import CRD, ROOT
 from tests.e2e.lab import Lab, OperatorProcess, Traffic, eventually
 
@@ -25,7 +26,7 @@ def no_http_routes(cluster: Cluster) -> Iterator[None]:
     cluster.kubectl("delete", "crd", HTTP_ROUTES)
     yield
     cluster.apply(*(file.read_text() for file in catalog.crd_files() if "httproutes" in file.name))
-    cluster.kubectl("wait", "--for=condition=Established", "crd", HTTP_ROUTES, "--timeout=30s")
+    wait_established(cluster.kubectl, HTTP_ROUTES)
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def operator(
         settings += ["--set", f"watchNamespaces={{{lab.namespace}}}"]
         watched = {"WATCH_NAMESPACES": lab.namespace}
     cluster.helm("install", "ab", CHART, "-n", namespace, *settings)
-    cluster.kubectl("wait", "--for=condition=Established", "crd", CRD, "--timeout=30s")
+    wait_established(cluster.kubectl, CRD)
     running = OperatorProcess(
         cluster.service_account_kubeconfig(namespace, NAME),
         tmp_path / "log",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from localcluster import Cluster
+from localcluster.crds import wait_established
 from tests.e2e.bare.conftest import CRD, ROOT
 from tests.e2e.lab import Lab, OperatorProcess, eventually
 
@@ -37,7 +38,7 @@ def operator(
     served = labs[0].namespace
     settings = ("--set", "replicas=0", "--set", f"watchNamespaces={{{served}}}")
     cluster.helm("install", "ab", CHART, "-n", namespace, *settings)
-    cluster.kubectl("wait", "--for=condition=Established", "crd", CRD, "--timeout=30s")
+    wait_established(cluster.kubectl, CRD)
     running = OperatorProcess(
         cluster.service_account_kubeconfig(namespace, NAME),
         tmp_path / "log",
