@@ -243,16 +243,6 @@ class _Middleware:
 class Wsgi(_Middleware):
     """A WSGI application that tells of its predictions."""
 
-    def __init__(
-        self,
-        app: Callable[..., Any],
-        sender: Sender,
-        model: str,
-        version: str,
-        prediction: str | Find,
-    ) -> None:
-        self._app, self._told = app, _Told(sender, model, version, prediction)
-
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
         """Answer as the application does."""
         request_id = environ.get("HTTP_X_REQUEST_ID")
@@ -293,16 +283,6 @@ class _Parts:
 
 class Asgi(_Middleware):
     """An ASGI application that tells of its predictions."""
-
-    def __init__(
-        self,
-        app: Callable[..., Any],
-        sender: Sender,
-        model: str,
-        version: str,
-        prediction: str | Find,
-    ) -> None:
-        self._app, self._told = app, _Told(sender, model, version, prediction)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer as the application does."""
