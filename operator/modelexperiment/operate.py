@@ -144,7 +144,7 @@ class Operator:
                 await work()
         finally:
             await shown.aclose()
-            self.source.close()
+            await self.source.close()
             self.tracker.close()
             await api_client.close()  # type: ignore[no-untyped-call]
             if runner:

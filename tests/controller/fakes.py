@@ -210,7 +210,7 @@ class FakeRouter:
 class FakeProduction:
     """Two versions with counters that a Prometheus scrapes; a MetricSource."""
 
-    _RANGE = re.compile(r"^(?:last_over_time\()?(\w+)\{.*\}\[(\d+)ms\]\)?$")
+    _RANGE = re.compile(r"^(?:last_over_time\()?(\w*)\{.*\}\[(\d+)ms\]\)?$")
 
     def __init__(self) -> None:
         self.time = round(time.time(), 3)
@@ -264,11 +264,11 @@ class FakeProduction:
         await self._ask(query)
         found = self._RANGE.match(query)
         assert found, query
-        window = int(found[2]) / 1000
+        window, names = int(found[2]) / 1000, names_in(query)
         return [
             Series(labels, seen)
             for labels, samples in self._samples.items()
-            if dict(labels)["__name__"] == found[1]
+            if dict(labels)["__name__"] in names
             and (seen := [(t, v) for t, v in samples if at - window < t <= at])
         ]
 
@@ -279,6 +279,12 @@ class FakeProduction:
     async def number(self, url: str, query: str, at: float) -> float | str:
         await self._ask(query)
         return next(value for version, value in self.errors.items() if version in query)
+
+
+def names_in(query: str) -> list[str]:
+    """The names of the counters whose samples a range selector asks for."""
+    name, _, rest = query.removeprefix("last_over_time(").partition("{")
+    return [name] if name else rest.removeprefix('__name__=~"').partition('"')[0].split("|")
 
 
 def _labels(name: str, version: str) -> Labels:

@@ -18,6 +18,7 @@ from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
 from modelexperiment.adapters.events import EventRecorder, NotThereError
+from modelexperiment.adapters.proxies import behind_proxy
 from modelexperiment.core.crd import GROUP, PLURAL, VERSION
 from modelexperiment.core.events import Event
 from modelexperiment.ports import ConflictError, Object, UnavailableError
@@ -101,6 +102,7 @@ async def connect(
         where = file or os.environ.get("KUBECONFIG", "~/.kube/config")
         asked = f" (context {context})" if context else ""
         raise SettingsError(f"KUBECONFIG: {error}, got {where}{asked}") from None
+    configuration.client_session_kwargs = {"trust_env": behind_proxy()}
     return _WatchedClient(configuration, failed)
 
 

@@ -18,6 +18,7 @@ _MATCHER = re.compile(
     re.S,
 )
 _SPECIAL = re.compile(r"[\"'`\n]")
+_NAME = "__name__"
 _PLACEHOLDER = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 
 
@@ -49,6 +50,19 @@ class Selector:
         matchers = ", ".join([*self.matchers, *extra])
         body = f"{{{matchers}}}" if matchers else ""
         return f"{self.name}{body}" + (f"[{window}]" if window else "")
+
+
+def joined(selector: Selector, others: Iterable[Selector]) -> Selector:
+    """One selector for the series of this and of all others that differ from it in the name alone.
+
+    It is the selector itself where there are none.
+    """
+    plain = not any(matcher.startswith(_NAME) for matcher in selector.matchers)
+    names = {o.name for o in others if o.matchers == selector.matchers and o.name}
+    if not (plain and selector.name) or not names - {selector.name}:
+        return selector
+    matcher = f"{_NAME}=~{any_of(sorted({selector.name, *names}))}"
+    return Selector("", (matcher, *selector.matchers))
 
 
 def parse_selector(text: str) -> Selector:
