@@ -67,6 +67,8 @@ class FakeStore:
         self.journal = journal
         self.objects: dict[Key, dict[str, Any]] = {}
         self.events: list[Event] = []
+        self.stalled: dict[Key, dict[str, Any]] | None = None
+        self.reads: list[str] = []
         self._versions = itertools.count(1)
 
     def create(self, key: Key, spec: Mapping[str, Any]) -> None:
@@ -98,6 +100,10 @@ class FakeStore:
         self._touch(self.objects[key])
         self._collect(key)
 
+    def stall(self) -> None:
+        """Let the watch tell nothing more."""
+        self.stalled = copy.deepcopy(self.objects)
+
     def _touch(self, found: dict[str, Any]) -> None:
         found["metadata"]["resourceVersion"] = str(next(self._versions))
 
@@ -112,7 +118,14 @@ class FakeStore:
 
     async def get(self, namespace: str, name: str) -> Object | None:
         await asyncio.sleep(0)
+        self.reads.append("as it is")
         return copy.deepcopy(self.objects.get(Key(namespace, name)))
+
+    async def known(self, namespace: str, name: str) -> Object | None:
+        await asyncio.sleep(0)
+        self.reads.append("as it is known")
+        objects = self.objects if self.stalled is None else self.stalled
+        return copy.deepcopy(objects.get(Key(namespace, name)))
 
     async def list(self, namespace: str) -> Sequence[Object]:
         await asyncio.sleep(0)

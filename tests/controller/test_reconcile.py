@@ -18,6 +18,7 @@ from tests.controller.fakes import KEY, ORIGINAL, Cluster, Crash
 
 HALVES = {"v1": 50.0, "v2": 50.0}
 CHAMPION = {"v1": 100.0, "v2": 0.0}
+QUARTER = [{"modelVersion": "v1", "percent": 75}, {"modelVersion": "v2", "percent": 25}]
 MakeCluster = Callable[..., Cluster]
 
 
@@ -727,3 +728,73 @@ def test_a_kill_while_users_are_moved_leads_to_the_same_table(
     shown = cluster.store.status().assignment
     assert shown is not None
     assert shown.table == wanted
+
+
+class TestAWatchThatStalls:
+    """What is known of an experiment is older than what it is."""
+
+    def test_a_poll_that_finds_nothing_to_do_asks_nobody(self, make: MakeCluster) -> None:
+        cluster = make()
+        cluster.start()
+        cluster.poll()
+        cluster.store.reads.clear()
+        cluster.poll()
+
+        assert cluster.store.reads == ["as it is known"]
+
+    def test_what_is_to_be_counted_shows_the_edit(self, make: MakeCluster) -> None:
+        cluster = make()
+        cluster.start()
+        cluster.store.stall()
+        cluster.store.edit(KEY, traffic=QUARTER)
+        cluster.production.serve(100, 100)
+
+        cluster.poll()
+        assert cluster.observer.failures == ["conflict"]
+        assert cluster.router.split == HALVES
+        cluster.poll()
+        assert cluster.router.split == {"v1": 75.0, "v2": 25.0}
+        assert cluster.counted() == {"v1": 100, "v2": 100}
+
+    def test_no_route_is_written_for_a_spec_that_is_no_longer_there(
+        self, make: MakeCluster
+    ) -> None:
+        cluster = make()
+        cluster.start()
+        cluster.store.stall()
+        cluster.store.edit(KEY, stop=True)
+        # Somebody has put the weights right by hand, which the old spec would undo.
+        cluster.router.split = dict(CHAMPION)
+
+        cluster.poll()
+        assert cluster.journal == []
+        cluster.poll()
+        assert cluster.router.split == CHAMPION
+        assert cluster.store.status().phase is Phase.STOPPED
+
+    def test_a_rollback_reads_the_experiment_anew_and_is_not_held_up(
+        self, make: MakeCluster
+    ) -> None:
+        cluster = make()
+        cluster.start()
+        cluster.poll()
+        cluster.store.reads.clear()
+        cluster.journal.clear()
+        cluster.production.errors["v2"] = 1.0
+
+        cluster.poll()
+        assert cluster.store.reads == ["as it is known", "as it is"]
+        assert cluster.journal == ["route", "status"]
+        assert cluster.router.split == CHAMPION
+
+    def test_an_experiment_that_was_deleted_is_not_routed(self, make: MakeCluster) -> None:
+        cluster = make()
+        cluster.start()
+        cluster.store.stall()
+        cluster.store.delete(KEY)
+        cluster.production.errors["v2"] = 1.0
+
+        cluster.poll()
+        assert cluster.journal == []
+        cluster.poll()
+        assert cluster.journal == ["restore", "release"]

@@ -65,6 +65,8 @@ class _Pace:
     """How often it has failed in a row."""
     rollback: planning.Plan | None = None
     """A rollback that was decided and perhaps routed, but that no status tells of yet."""
+    doubtful: bool = False
+    """Whether what is known of the experiment may be out of date: then it is read anew."""
     breach_seen: float | None = None
     """When the poll began whose breach is not yet answered by the route."""
 
@@ -84,9 +86,10 @@ class Reconciler:
     async def __call__(self, key: Key) -> float | None:
         """Reconcile; gives the seconds until this must be done again."""
         pace = self._paces.setdefault(key, _Pace())
+        doubtful, pace.doubtful = pace.doubtful, True
         try:
             with self.telemetry.reconcile():
-                delay = await self._reconcile(key, pace)
+                delay = await self._reconcile(key, pace, anew=doubtful)
         except ConflictError:
             # Whatever was polled was not written: poll again.
             pace.due = 0.0
@@ -103,7 +106,7 @@ class Reconciler:
         except Exception:
             self.telemetry.error("unexpected")
             raise
-        pace.failures = 0
+        pace.failures, pace.doubtful = 0, False
         if delay is None:
             del self._paces[key]
             self.courier.forget(key)
@@ -112,8 +115,10 @@ class Reconciler:
                 self.tracking.forget(key)
         return delay
 
-    async def _reconcile(self, key: Key, pace: _Pace) -> float | None:
-        seen = await self.store.get(key.namespace, key.name)
+    async def _reconcile(self, key: Key, pace: _Pace, *, anew: bool) -> float | None:
+        """Work on the experiment as it is known, or, where that has just failed, as it is."""
+        read = self.store.get if anew else self.store.known
+        seen = await read(key.namespace, key.name)
         if seen is None:
             return None
         if seen["metadata"].get("deletionTimestamp"):
@@ -152,6 +157,8 @@ class Reconciler:
             seen = await self.store.add_finalizer(seen)
             await self._write(seen, before, plan.status, plan.events)
             return 0.0
+        if not anew and _writes(plan, snapshot):
+            await self._confirm(seen)
         plan, failed = await self._route(experiment, plan, snapshot, pace)
         reports = self.courier.reports(key)
         plan = alerting.with_alerts(experiment.spec, before, plan, snapshot, reports)
@@ -187,6 +194,20 @@ class Reconciler:
         pace.rollback = plan if rolled_back else None
         return plan
 
+    async def _confirm(self, seen: Object) -> None:
+        """Read an experiment anew before its route is written; ConflictError if it was edited.
+
+        A status carries the resourceVersion that it is based on. A route does not know what it is
+        based on, and must not follow a spec that is no longer there.
+        """
+        metadata = seen["metadata"]
+        now = await self.store.get(metadata["namespace"], metadata["name"])
+        if now is None or any(
+            now["metadata"].get(field) != metadata.get(field)
+            for field in ("uid", "generation", "deletionTimestamp")
+        ):
+            raise ConflictError("the experiment was edited")
+
     async def _route(
         self, experiment: Experiment, plan: planning.Plan, snapshot: Snapshot, pace: _Pace
     ) -> tuple[planning.Plan, bool]:
@@ -194,7 +215,7 @@ class Reconciler:
         if plan.routing is None:
             return plan, False
         route = snapshot.route
-        if isinstance(route, RouteSeen) and in_place(route, plan.routing):
+        if isinstance(route, RouteSeen) and not _writes(plan, snapshot):
             if route.pending:
                 return planning.not_routed(plan, route.pending, snapshot), _again(route.pending)
             return self._routed(plan, snapshot, pace), False
@@ -274,6 +295,13 @@ class Reconciler:
         except ManifestError as error:
             return Problem("SpecUnreadable", f"the spec can't be read: {error}")
         return await self.router.restore(experiment, original, mirrored)
+
+
+def _writes(plan: planning.Plan, snapshot: Snapshot) -> bool:
+    """Whether the route is to be written."""
+    route = snapshot.route
+    there = isinstance(route, RouteSeen) and plan.routing and in_place(route, plan.routing)
+    return plan.routing is not None and not there
 
 
 def _again(problem: Problem) -> bool:
