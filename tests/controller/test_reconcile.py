@@ -694,6 +694,17 @@ def test_the_next_poll_comes_soon_after_a_scrape(
     assert until_poll(interval, Snapshot(now, 1, route, counted=seen)) == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize(("spread", "seconds"), [(0.0, 11.25), (2.0, 13.25), (9.0, 15.0)])
+def test_a_poll_that_was_late_comes_later_after_the_scrape_but_within_the_interval(
+    spread: float, seconds: float
+) -> None:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    seen = Counted(now, now, {}, next_sample=(1.0, 5.0))
+    snapshot = Snapshot(now, 1, RouteSeen(None, None), counted=seen)
+
+    assert until_poll(15, snapshot, spread) == pytest.approx(seconds)
+
+
 STICKY: dict[str, Any] = {
     "assignment": {"header": "x-user-id"},
     "analysis": {"unit": "Request"},

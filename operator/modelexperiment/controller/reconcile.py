@@ -53,6 +53,8 @@ SHORTEST_INTERVAL = 1.0
 STORED = 0.25
 # The next poll comes no sooner than this part of an interval.
 SOONEST = 0.2
+# How much of a poll's distance from others it keeps at each poll.
+KEPT = 0.9
 
 
 @dataclass
@@ -61,10 +63,14 @@ class _Pace:
 
     due: float = 0.0
     """When it is polled next."""
+    spread: float = 0.0
+    """How much later than it could it is polled, so that not all are at once, in seconds."""
     failures: int = 0
     """How often it has failed in a row."""
     rollback: planning.Plan | None = None
     """A rollback that was decided and perhaps routed, but that no status tells of yet."""
+    parsed: tuple[tuple[str, int], Experiment] | None = None
+    """The experiment by the uid and the generation of its object."""
     doubtful: bool = False
     """Whether what is known of the experiment may be out of date: then it is read anew."""
     breach_seen: float | None = None
@@ -126,7 +132,7 @@ class Reconciler:
             return None
         before = _status_of(seen)
         try:
-            experiment = parse_experiment(seen)
+            experiment = _parsed(seen, pace)
         except ManifestError as error:
             # The CRD refuses such a spec; one that was stored under an older CRD may be here.
             self.telemetry.error("unreadable")
@@ -145,7 +151,8 @@ class Reconciler:
             done = time.monotonic()
             if before.phase.started and pace.due:
                 self.telemetry.lag(done - pace.due)
-            due = began + until_poll(interval, snapshot)
+                pace.spread = KEPT * pace.spread + began - pace.due
+            due = began + until_poll(interval, snapshot, pace.spread)
             # A poll that has taken longer than that must not be followed by another at once.
             pace.due = due if due > done else done + interval
         unfinished = pace.rollback
@@ -247,8 +254,8 @@ class Reconciler:
         events: tuple[Event, ...],
     ) -> None:
         """Write the status if it says anything new, and tell what has happened."""
-        dumped = after.dump()
-        if dumped != before.dump():
+        # To compare is quicker than to dump, and mostly nothing has changed.
+        if after != before and (dumped := after.dump()) != before.dump():
             await self.store.write_status(seen, dumped)
             self.telemetry.status_written()
         self._log_events(seen, events)
@@ -309,11 +316,14 @@ def _again(problem: Problem) -> bool:
     return not problem.bad_input
 
 
-def until_poll(interval: float, snapshot: Snapshot) -> float:
+def until_poll(interval: float, snapshot: Snapshot, spread: float = 0.0) -> float:
     """Seconds until the next poll: soon after the last scrape within the interval.
 
     A fault that is scraped is then read at once, instead of half an interval later. Polls that
     follow the scrapes of one counter come no more often than the interval says.
+
+    Where one scrape is followed by more polls than can be done at once, they would all be late, and
+    an edit would wait behind them. So a poll that was late comes `spread` seconds after the scrape.
     """
     expected = snapshot.next_sample
     if expected is None or expected[1] > interval:
@@ -325,7 +335,17 @@ def until_poll(interval: float, snapshot: Snapshot) -> float:
     stored = (due + STORED) % period
     if stored < SOONEST * interval:
         stored += period
-    return stored + max(0.0, (interval - stored) // period) * period
+    stored += max(0.0, (interval - stored) // period) * period
+    return max(stored, min(stored + spread, interval))
+
+
+def _parsed(seen: Object, pace: _Pace) -> Experiment:
+    """The experiment, which is read only when its spec has changed; ManifestError."""
+    metadata = seen["metadata"]
+    read = str(metadata["uid"]), int(metadata["generation"])
+    if pace.parsed is None or pace.parsed[0] != read:
+        pace.parsed = read, parse_experiment(seen)
+    return pace.parsed[1]
 
 
 def _status_of(seen: Mapping[str, Any]) -> ExperimentStatus:

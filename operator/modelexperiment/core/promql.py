@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 _SELECTOR = re.compile(r"^\s*(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)?\s*(?:\{(?P<body>.*)\})?\s*$", re.S)
 _MATCHER = re.compile(
@@ -65,6 +66,8 @@ def joined(selector: Selector, others: Iterable[Selector]) -> Selector:
     return Selector("", (matcher, *selector.matchers))
 
 
+# Every poll reads those of its experiment.
+@lru_cache(maxsize=16_384)
 def parse_selector(text: str) -> Selector:
     """Read a selector such as `hits_total{job="fraud"}`; ValueError where it is anything else."""
     found = _SELECTOR.match(text)
