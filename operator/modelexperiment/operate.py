@@ -27,7 +27,7 @@ from modelexperiment.adapters.mlflow import MlflowTracker, Render
 from modelexperiment.adapters.probe import HttpProber
 from modelexperiment.adapters.prometheus import Access, PrometheusSource
 from modelexperiment.adapters.readiness import ReadyEndpoints
-from modelexperiment.adapters.routers import ReadLately, RouterByKind
+from modelexperiment.adapters.routers import RouterByKind
 from modelexperiment.adapters.store import KubernetesStore
 from modelexperiment.adapters.telemetry import Telemetry
 from modelexperiment.adapters.web import Health
@@ -179,9 +179,15 @@ class Operator:
         known = Known(WATCHED, namespaces)
         api, lately = Api(api_client, known), RecentApi(api_client, known)
         store = KubernetesStore(api, lately)
-        router = ReadLately(self._router(lately), self._router(api))
+        router = self._router(api)
         gatherer = Gatherer(
-            store, router, self.source, self.settings, HttpProber(), ReadyEndpoints(lately)
+            store,
+            router,
+            self.source,
+            self.settings,
+            HttpProber(),
+            ReadyEndpoints(lately),
+            lately=self._router(lately),
         )
         alerter = HttpAlerter(
             secrets_of(api),

@@ -133,10 +133,16 @@ class RecordingGatherer(Gatherer):
     polls: list[Counted] = field(default_factory=list)
 
     async def snapshot(
-        self, experiment: Experiment, status: ExperimentStatus, seen: Object, *, poll: bool
+        self,
+        experiment: Experiment,
+        status: ExperimentStatus,
+        seen: Object,
+        *,
+        poll: bool,
+        anew: bool = True,
     ) -> Snapshot:
         """See the world, and remember it."""
-        snapshot = await super().snapshot(experiment, status, seen, poll=poll)
+        snapshot = await super().snapshot(experiment, status, seen, poll=poll, anew=anew)
         counted = snapshot.counted
         if isinstance(counted, Counted) and counted.since == status.counted_until:
             self.polls.append(counted)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from modelexperiment.controller.reconcile import until_poll
+from modelexperiment.controller.pace import Pace, until_poll
 from modelexperiment.core.snapshot import Counted, Problem, RouteSeen, Snapshot
 from modelexperiment.core.status import Phase
 from modelexperiment.ports import ConflictError, UnavailableError
-from tests.controller.fakes import KEY, ORIGINAL, Cluster, Crash
+from tests.controller.fakes import KEY, ORIGINAL, Cluster, Crash, FakeRouter
 
 HALVES = {"v1": 50.0, "v2": 50.0}
 CHAMPION = {"v1": 100.0, "v2": 0.0}
@@ -705,6 +706,16 @@ def test_a_poll_that_was_late_comes_later_after_the_scrape_but_within_the_interv
     assert until_poll(15, snapshot, spread) == pytest.approx(seconds)
 
 
+def test_a_poll_keeps_the_distance_at_which_it_was_late_and_gives_it_up_again() -> None:
+    pace = Pace(due=100.0)
+    for began, seconds in ((102.0, 13.25), (100.0, 13.05), (100.0, 12.87)):
+        pace.took_up(began)
+        now = datetime(2026, 3, 1, tzinfo=UTC)
+        seen = Counted(now, now, {}, next_sample=(1.0, 5.0))
+        snapshot = Snapshot(now, 1, RouteSeen(None, None), counted=seen)
+        assert until_poll(15, snapshot, pace.spread) == pytest.approx(seconds)
+
+
 STICKY: dict[str, Any] = {
     "assignment": {"header": "x-user-id"},
     "analysis": {"unit": "Request"},
@@ -797,6 +808,28 @@ class TestAWatchThatStalls:
         assert cluster.store.reads == ["as it is known", "as it is"]
         assert cluster.journal == ["route", "status"]
         assert cluster.router.split == CHAMPION
+
+    def test_a_rollback_is_not_taken_for_routed_on_hearsay(self, make: MakeCluster) -> None:
+        cluster = make()
+        cluster.start()
+        # What is known of the route is that all goes to the champion; it has been edited since.
+        hearsay = FakeRouter(cluster.journal)
+        gatherer = replace(cluster.operator.gatherer, lately=hearsay)
+        cluster.operator.gatherer = gatherer
+        cluster.production.errors["v2"] = 1.0
+
+        cluster.poll()
+        assert cluster.journal == ["route", "status"]
+        assert cluster.router.split == CHAMPION
+
+    def test_an_experiment_starts_from_the_route_as_it_is(self, make: MakeCluster) -> None:
+        cluster = make()
+        hearsay = FakeRouter(cluster.journal)
+        hearsay.destinations = {"route": ["of yesterday"]}
+        cluster.operator.gatherer = replace(cluster.operator.gatherer, lately=hearsay)
+        cluster.reconcile()
+
+        assert cluster.store.status().memory.original_route == ORIGINAL
 
     def test_an_experiment_that_was_deleted_is_not_routed(self, make: MakeCluster) -> None:
         cluster = make()

@@ -35,25 +35,3 @@ class RouterByKind:
     ) -> Problem | None:
         """Put the original route back; None once it is there, or nothing is."""
         return await self._of(experiment).restore(experiment, original, mirrored)
-
-
-@dataclass(frozen=True)
-class ReadLately:
-    """A TrafficRouter that reads from one place, and writes by what another reads anew."""
-
-    lately: TrafficRouter
-    now: TrafficRouter
-
-    async def read(self, experiment: Experiment) -> RouteSeen | Problem:
-        """The route as it was lately, or what is wrong with it or its destinations."""
-        return await self.lately.read(experiment)
-
-    async def apply(self, experiment: Experiment, routing: Routing) -> Problem | None:
-        """Write into the route what it is to say; None once it is there."""
-        return await self.now.apply(experiment, routing)
-
-    async def restore(
-        self, experiment: Experiment, original: Any, mirrored: Sequence[str]
-    ) -> Problem | None:
-        """Put the original route back; None once it is there, or nothing is."""
-        return await self.now.restore(experiment, original, mirrored)

@@ -63,6 +63,8 @@ class Gatherer:
     prober: Prober | None = None
     readiness: Readiness | None = None
     clock: Clock = field(default_factory=Clock)
+    lately: TrafficRouter | None = None
+    """Reads the route as it was last heard of, for a poll that may find nothing to do."""
 
     @property
     def counters(self) -> CounterReader:
@@ -70,9 +72,19 @@ class Gatherer:
         return CounterReader(self.source, self.settings)
 
     async def snapshot(
-        self, experiment: Experiment, status: ExperimentStatus, seen: Object, *, poll: bool
+        self,
+        experiment: Experiment,
+        status: ExperimentStatus,
+        seen: Object,
+        *,
+        poll: bool,
+        anew: bool = True,
     ) -> Snapshot:
-        """See the world; the metrics only if a poll is due."""
+        """See the world; the metrics only if a poll is due.
+
+        `anew` reads the route as it is. So does an experiment that may start: what it finds there
+        is what its end restores.
+        """
         now = self._now(experiment)
         generation = int(seen["metadata"]["generation"])
         alerts_refused = refused_receiver(experiment.spec, self.settings.alerts_allowed_urls)
@@ -83,7 +95,8 @@ class Gatherer:
         if refused and not status.phase.started:
             # Nothing can be read for a spec that is not understood whole.
             return Snapshot(now=now, generation=generation, route=refused, unsupported=refused)
-        route = await self.router.read(experiment)
+        router = None if anew or not status.phase.started else self.lately
+        route = await (router or self.router).read(experiment)
         not_ready, readiness_error = await self._not_ready(experiment, status)
         holder = None
         if not status.phase.started:

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from modelexperiment.controller.alerting import Courier
 from modelexperiment.controller.gather import Gatherer
+from modelexperiment.controller.pace import Pace, until_poll
 from modelexperiment.controller.queue import Key
 from modelexperiment.controller.tracking import Tracking
 from modelexperiment.core import alerting
@@ -49,32 +50,6 @@ LONGEST_RETRY = 10.0
 # What keeps an experiment from starting is looked for this often, whatever its interval.
 WAITING = 5.0
 SHORTEST_INTERVAL = 1.0
-# A sample bears the time at which its scrape began, and can be read so much later.
-STORED = 0.25
-# The next poll comes no sooner than this part of an interval.
-SOONEST = 0.2
-# How much of a poll's distance from others it keeps at each poll.
-KEPT = 0.9
-
-
-@dataclass
-class _Pace:
-    """What is remembered of an experiment between two calls; none of it needs to outlive us."""
-
-    due: float = 0.0
-    """When it is polled next."""
-    spread: float = 0.0
-    """How much later than it could it is polled, so that not all are at once, in seconds."""
-    failures: int = 0
-    """How often it has failed in a row."""
-    rollback: planning.Plan | None = None
-    """A rollback that was decided and perhaps routed, but that no status tells of yet."""
-    parsed: tuple[tuple[str, int], Experiment] | None = None
-    """The experiment by the uid and the generation of its object."""
-    doubtful: bool = False
-    """Whether what is known of the experiment may be out of date: then it is read anew."""
-    breach_seen: float | None = None
-    """When the poll began whose breach is not yet answered by the route."""
 
 
 @dataclass
@@ -87,11 +62,11 @@ class Reconciler:
     telemetry: Observer
     courier: Courier
     tracking: Tracking | None = None
-    _paces: dict[Key, _Pace] = field(default_factory=dict)
+    _paces: dict[Key, Pace] = field(default_factory=dict)
 
     async def __call__(self, key: Key) -> float | None:
         """Reconcile; gives the seconds until this must be done again."""
-        pace = self._paces.setdefault(key, _Pace())
+        pace = self._paces.setdefault(key, Pace())
         doubtful, pace.doubtful = pace.doubtful, True
         try:
             with self.telemetry.reconcile():
@@ -121,7 +96,7 @@ class Reconciler:
                 self.tracking.forget(key)
         return delay
 
-    async def _reconcile(self, key: Key, pace: _Pace, *, anew: bool) -> float | None:
+    async def _reconcile(self, key: Key, pace: Pace, *, anew: bool) -> float | None:
         """Work on the experiment as it is known, or, where that has just failed, as it is."""
         read = self.store.get if anew else self.store.known
         seen = await read(key.namespace, key.name)
@@ -132,7 +107,7 @@ class Reconciler:
             return None
         before = _status_of(seen)
         try:
-            experiment = _parsed(seen, pace)
+            experiment = pace.experiment(seen)
         except ManifestError as error:
             # The CRD refuses such a spec; one that was stored under an older CRD may be here.
             self.telemetry.error("unreadable")
@@ -146,12 +121,12 @@ class Reconciler:
         began = time.monotonic()
         poll = began >= pace.due or not before.phase.started
         with self.telemetry.poll(poll):
-            snapshot = await self.gatherer.snapshot(experiment, before, seen, poll=poll)
+            snapshot = await self.gatherer.snapshot(experiment, before, seen, poll=poll, anew=anew)
         if poll:
             done = time.monotonic()
             if before.phase.started and pace.due:
                 self.telemetry.lag(done - pace.due)
-                pace.spread = KEPT * pace.spread + began - pace.due
+                pace.took_up(began)
             due = began + until_poll(interval, snapshot, pace.spread)
             # A poll that has taken longer than that must not be followed by another at once.
             pace.due = due if due > done else done + interval
@@ -164,9 +139,11 @@ class Reconciler:
             seen = await self.store.add_finalizer(seen)
             await self._write(seen, before, plan.status, plan.events)
             return 0.0
-        if not anew and _writes(plan, snapshot):
+        # That a rollback stands in the route already is not taken on hearsay.
+        write = _differs(plan, snapshot) or pace.rollback is not None
+        if write and not anew:
             await self._confirm(seen)
-        plan, failed = await self._route(experiment, plan, snapshot, pace)
+        plan, failed = await self._route(experiment, plan, snapshot, pace, write=write)
         reports = self.courier.reports(key)
         plan = alerting.with_alerts(experiment.spec, before, plan, snapshot, reports)
         await self._write(seen, before, plan.status, plan.events)
@@ -186,7 +163,7 @@ class Reconciler:
         experiment: Experiment,
         before: ExperimentStatus,
         snapshot: Snapshot,
-        pace: _Pace,
+        pace: Pace,
     ) -> planning.Plan:
         """Decide, or go on with a rollback whose status could not be written.
 
@@ -216,13 +193,19 @@ class Reconciler:
             raise ConflictError("the experiment was edited")
 
     async def _route(
-        self, experiment: Experiment, plan: planning.Plan, snapshot: Snapshot, pace: _Pace
+        self,
+        experiment: Experiment,
+        plan: planning.Plan,
+        snapshot: Snapshot,
+        pace: Pace,
+        *,
+        write: bool,
     ) -> tuple[planning.Plan, bool]:
-        """Make the route say what it should; also whether that failed."""
+        """Make the route say what it should, by a write where it may not; also if that failed."""
         if plan.routing is None:
             return plan, False
         route = snapshot.route
-        if isinstance(route, RouteSeen) and not _writes(plan, snapshot):
+        if isinstance(route, RouteSeen) and not write:
             if route.pending:
                 return planning.not_routed(plan, route.pending, snapshot), _again(route.pending)
             return self._routed(plan, snapshot, pace), False
@@ -239,7 +222,7 @@ class Reconciler:
             plan = planning.not_routed(plan, route, snapshot)
         return plan, False
 
-    def _routed(self, plan: planning.Plan, snapshot: Snapshot, pace: _Pace) -> planning.Plan:
+    def _routed(self, plan: planning.Plan, snapshot: Snapshot, pace: Pace) -> planning.Plan:
         """Say that the route is as it should be, and how long a rollback took until then."""
         if pace.breach_seen is not None:
             self.telemetry.rolled_back(time.monotonic() - pace.breach_seen)
@@ -304,8 +287,8 @@ class Reconciler:
         return await self.router.restore(experiment, original, mirrored)
 
 
-def _writes(plan: planning.Plan, snapshot: Snapshot) -> bool:
-    """Whether the route is to be written."""
+def _differs(plan: planning.Plan, snapshot: Snapshot) -> bool:
+    """Whether the route was not seen to say what it should."""
     route = snapshot.route
     there = isinstance(route, RouteSeen) and plan.routing and in_place(route, plan.routing)
     return plan.routing is not None and not there
@@ -314,38 +297,6 @@ def _writes(plan: planning.Plan, snapshot: Snapshot) -> bool:
 def _again(problem: Problem) -> bool:
     """Whether to try again soon: what somebody must correct first can wait for the next poll."""
     return not problem.bad_input
-
-
-def until_poll(interval: float, snapshot: Snapshot, spread: float = 0.0) -> float:
-    """Seconds until the next poll: soon after the last scrape within the interval.
-
-    A fault that is scraped is then read at once, instead of half an interval later. Polls that
-    follow the scrapes of one counter come no more often than the interval says.
-
-    Where one scrape is followed by more polls than can be done at once, they would all be late, and
-    an edit would wait behind them. So a poll that was late comes `spread` seconds after the scrape.
-    """
-    expected = snapshot.next_sample
-    if expected is None or expected[1] > interval:
-        return interval
-    due, period = expected
-    if due < 0:
-        # It should be there by now: its scrape takes long. Look again after as long again.
-        return max(-due, STORED)
-    stored = (due + STORED) % period
-    if stored < SOONEST * interval:
-        stored += period
-    stored += max(0.0, (interval - stored) // period) * period
-    return max(stored, min(stored + spread, interval))
-
-
-def _parsed(seen: Object, pace: _Pace) -> Experiment:
-    """The experiment, which is read only when its spec has changed; ManifestError."""
-    metadata = seen["metadata"]
-    read = str(metadata["uid"]), int(metadata["generation"])
-    if pace.parsed is None or pace.parsed[0] != read:
-        pace.parsed = read, parse_experiment(seen)
-    return pace.parsed[1]
 
 
 def _status_of(seen: Mapping[str, Any]) -> ExperimentStatus:
