@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modelexperiment.adapters.known import TRUSTED, Address, Known
+from modelexperiment.adapters.known import SWEEP, TRUSTED, Address, Known
 
 KIND = ("g", "things")
 ONE = Address(*KIND, "ns", "one")
@@ -194,3 +194,18 @@ def test_what_no_watch_tells_of_is_not_kept(where: Address) -> None:
 
     assert asyncio.run(known.asking(where, answer())) == thing(1)
     assert known.recall(where) is None
+
+
+def test_what_nobody_asks_for_any_more_is_dropped(world: World) -> None:
+    async def nothing() -> None:
+        return None
+
+    async def ask(names: range) -> None:
+        for number in names:
+            await world.known.asking(Address(*KIND, "ns", f"old-{number}"), nothing())
+
+    asyncio.run(ask(range(SWEEP)))
+    assert len(world.known) == SWEEP
+    world.now = TRUSTED
+    asyncio.run(ask(range(SWEEP, 2 * SWEEP)))
+    assert len(world.known) == SWEEP

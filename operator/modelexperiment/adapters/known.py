@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 TRUSTED = 60.0
+# What nobody asks for any more is dropped each so many answers.
+SWEEP = 1024
 
 
 class Address(NamedTuple):
@@ -75,6 +77,10 @@ class Known:
         self._steady = steady
         self._heard: dict[Address, Heard] = {}
         self._under_way: dict[Address, set[_UnderWay]] = {}
+        self._kept = 0
+
+    def __len__(self) -> int:
+        return len(self._heard)
 
     def keeps(self, where: Address) -> bool:
         """Whether an object is of those that are watched."""
@@ -138,4 +144,8 @@ class Known:
         self, where: Address, version: str, body: Mapping[str, Any] | None, *, watched: bool
     ) -> None:
         text = None if body is None else json.dumps(dict(body), separators=(",", ":")).encode()
-        self._heard[where] = Heard(version, text, self._steady(), watched)
+        now = self._steady()
+        self._heard[where] = Heard(version, text, now, watched)
+        self._kept += 1
+        if self._kept % SWEEP == 0:
+            self._heard = {w: heard for w, heard in self._heard.items() if now - heard.at < TRUSTED}

@@ -143,7 +143,7 @@ class Api:
 
     def __init__(self, api_client: client.ApiClient, known: Known | None = None) -> None:
         self._client = api_client
-        self._known = known or Known()
+        self._known = Known() if known is None else known
 
     async def _request(
         self,
