@@ -179,7 +179,7 @@ class Operator:
         known = Known(WATCHED, namespaces)
         api, lately = Api(api_client, known), RecentApi(api_client, known)
         store = KubernetesStore(api, lately)
-        router = self._router(api)
+        router, watched = self._router(api), Watched()
         gatherer = Gatherer(
             store,
             router,
@@ -188,6 +188,7 @@ class Operator:
             HttpProber(),
             ReadyEndpoints(lately),
             lately=self._router(lately),
+            watched=watched,
         )
         alerter = HttpAlerter(
             secrets_of(api),
@@ -201,7 +202,7 @@ class Operator:
         self.queue.beat = asyncio.get_running_loop().time()
         self.telemetry.lead()
         watch = kopf.operator(
-            registry=build_registry(self.queue, Watched(), known, self.watches),
+            registry=build_registry(self.queue, watched, known, self.watches),
             settings=build_settings(clusterwide=not namespaces),
             stop_flag=stop,
             clusterwide=not namespaces,

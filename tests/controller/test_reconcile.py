@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from modelexperiment.controller.pace import Pace, until_poll
+from modelexperiment.controller.queue import Key
+from modelexperiment.controller.watched import Watched
 from modelexperiment.core.snapshot import Counted, Problem, RouteSeen, Snapshot
 from modelexperiment.core.status import Phase
 from modelexperiment.ports import ConflictError, UnavailableError
@@ -830,6 +832,26 @@ class TestAWatchThatStalls:
         cluster.reconcile()
 
         assert cluster.store.status().memory.original_route == ORIGINAL
+
+    def test_an_experiment_that_starts_sees_another_that_no_watch_has_told_of(
+        self, make: MakeCluster
+    ) -> None:
+        cluster = make()
+        watched, spec = Watched(), cluster.store.objects[KEY]["spec"]
+        watched.put(KEY, spec)
+        cluster.operator.gatherer = replace(cluster.operator.gatherer, watched=watched)
+        cluster.store.create(Key("fraud", "first"), spec)
+        cluster.store.objects[Key("fraud", "first")]["status"] = {
+            "startTime": "2026-03-01T12:00:00Z"
+        }
+
+        cluster.reconcile()
+        assert cluster.journal == []
+        cluster.reconcile()
+        found = cluster.store.status().condition("RoutesReady")
+        assert cluster.journal == ["status"]
+        assert found is not None
+        assert "first" in found.message
 
     def test_an_experiment_that_was_deleted_is_not_routed(self, make: MakeCluster) -> None:
         cluster = make()

@@ -10,6 +10,8 @@ from datetime import datetime
 from modelexperiment.controller import tracking
 from modelexperiment.controller.clock import Clock
 from modelexperiment.controller.counters import CounterReader
+from modelexperiment.controller.queue import Key
+from modelexperiment.controller.watched import Watched
 from modelexperiment.core import proof, starting
 from modelexperiment.core.addresses import same_address
 from modelexperiment.core.alerting import refused_receiver
@@ -65,6 +67,8 @@ class Gatherer:
     clock: Clock = field(default_factory=Clock)
     lately: TrafficRouter | None = None
     """Reads the route as it was last heard of, for a poll that may find nothing to do."""
+    watched: Watched | None = None
+    """Knows who else asks for a route."""
 
     @property
     def counters(self) -> CounterReader:
@@ -99,8 +103,8 @@ class Gatherer:
         route = await (router or self.router).read(experiment)
         not_ready, readiness_error = await self._not_ready(experiment, status)
         holder = None
-        if not status.phase.started:
-            holder = await self._holder(experiment, seen)
+        if not status.phase.started and (anew or not self._alone(experiment)):
+            holder = await self.holder(experiment, seen)
         polled = Polled()
         restart = status.phase.ended and starting.wants_restart(experiment.spec, status)
         proven: Proof | Problem | None = None
@@ -171,8 +175,16 @@ class Gatherer:
             return Problem("ProbeFailed", f"spec.assignment.probe: {error}", bad_input=False)
         return proof.judge(proof.route_id(users.drawn_by, route.segments), expected, answers)
 
-    async def _holder(self, experiment: Experiment, seen: Object) -> str | None:
-        """Another experiment that has split the same route, or that asked for it earlier."""
+    def _alone(self, experiment: Experiment) -> bool:
+        key = Key(experiment.namespace, experiment.name)
+        return self.watched is not None and self.watched.alone(key)
+
+    async def holder(self, experiment: Experiment, seen: Object) -> str | None:
+        """Another experiment that has split the same route, or that asked for it earlier.
+
+        All of the namespace are read for that, which is too much while an experiment waits for
+        something else: then the watch tells whether there is another. Whoever starts asks here.
+        """
         for other in await self.store.list(experiment.namespace):
             if other["metadata"]["uid"] == seen["metadata"]["uid"]:
                 continue

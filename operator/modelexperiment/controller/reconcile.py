@@ -136,6 +136,8 @@ class Reconciler:
             pace.breach_seen = began
         started = plan.status.phase.started and not before.phase.started
         if started:
+            if not anew and await self.gatherer.holder(experiment, seen):
+                raise ConflictError("another experiment has come to hold the route")
             seen = await self.store.add_finalizer(seen)
             await self._write(seen, before, plan.status, plan.events)
             return 0.0

@@ -50,6 +50,11 @@ class Watched:
             del self._by_route[route]
             self._seen.pop(route, None)
 
+    def alone(self, experiment: Key) -> bool:
+        """Whether no other experiment was seen to ask for an experiment's route."""
+        route = self.routes.get(experiment)
+        return route is not None and len(self._by_route[route]) == 1
+
     def of(self, route: Route) -> list[Key]:
         """The experiments that ask for a route."""
         return list(self._by_route.get(route, ()))
