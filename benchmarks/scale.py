@@ -12,8 +12,10 @@ is measured.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.server
 import json
+import math
 import os
 import re
 import sys
@@ -162,8 +164,10 @@ class Bench:
         running = 0
         while running < number:
             time.sleep(5)
-            found = self.metrics()
-            running = int(found.get('modelexperiment_experiments{phase="Running"}', 0))
+            # On a busy machine the operator may not listen yet.
+            with contextlib.suppress(OSError):
+                found = self.metrics()
+                running = int(found.get('modelexperiment_experiments{phase="Running"}', 0))
             print(f"\r  {running} of {number} run", end="", file=sys.stderr, flush=True)
         print(file=sys.stderr)
 
@@ -255,6 +259,16 @@ def measure(bench: Bench, number: int, seconds: float) -> dict[str, Any]:
     }
 
 
+def growth(before: dict[str, Any], now: dict[str, Any]) -> dict[str, float]:
+    """What CPU, memory and API requests grow by where the experiments double; 2 is in step."""
+    doublings = math.log2(now["experiments"] / before["experiments"])
+    return {
+        f"{name} per doubling": round((now[name] / before[name]) ** (1 / doublings), 2)
+        for name in ("cores", "megabytes", "API requests/min")
+        if before[name] and now[name]
+    }
+
+
 @contextmanager
 def prepared() -> Iterator[Bench]:
     """A cluster with the operator in it."""
@@ -274,11 +288,15 @@ def main() -> None:
     parser.add_argument("--experiments", default="100,500,2000", help="how many, one after another")
     parser.add_argument("--seconds", type=float, default=120, help="how long each is measured")
     arguments = parser.parse_args()
+    before: dict[str, Any] | None = None
     with prepared() as bench:
         for number in map(int, arguments.experiments.split(",")):
             bench.grow_to(number)
             time.sleep(30)
-            print(json.dumps(measure(bench, number, arguments.seconds)), flush=True)
+            now = measure(bench, number, arguments.seconds)
+            grown = growth(before, now) if before else {}
+            print(json.dumps(now | grown), flush=True)
+            before = now
 
 
 if __name__ == "__main__":

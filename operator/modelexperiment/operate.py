@@ -20,23 +20,21 @@ from modelexperiment.adapters.envoy_filter import EnvoyFilters
 from modelexperiment.adapters.experiment_feed import ExperimentFeed
 from modelexperiment.adapters.gateway_api_router import GatewayApiRouter
 from modelexperiment.adapters.istio import IstioRouter
-from modelexperiment.adapters.kubernetes import (
-    Api,
-    KubernetesStore,
-    connect,
-    context_namespace,
-)
+from modelexperiment.adapters.known import Known
+from modelexperiment.adapters.kubernetes import Api, connect, context_namespace
+from modelexperiment.adapters.lately import RecentApi
 from modelexperiment.adapters.mlflow import MlflowTracker, Render
 from modelexperiment.adapters.probe import HttpProber
 from modelexperiment.adapters.prometheus import Access, PrometheusSource
 from modelexperiment.adapters.readiness import ReadyEndpoints
 from modelexperiment.adapters.routers import RouterByKind
+from modelexperiment.adapters.store import KubernetesStore
 from modelexperiment.adapters.telemetry import Telemetry
 from modelexperiment.adapters.web import Health
 from modelexperiment.commands.report import render
 from modelexperiment.controller.alerting import Courier
 from modelexperiment.controller.gather import Gatherer
-from modelexperiment.controller.handlers import build_registry, build_settings
+from modelexperiment.controller.handlers import WATCHED, build_registry, build_settings
 from modelexperiment.controller.leader import LeadershipLostError, Standing, lead
 from modelexperiment.controller.queue import DueQueue, Key
 from modelexperiment.controller.reconcile import Reconciler
@@ -45,6 +43,7 @@ from modelexperiment.controller.watched import Watched
 from modelexperiment.controller.watches import Watches, WatchesLostError
 from modelexperiment.dashboard.server import Binding, Dashboard
 from modelexperiment.logs import configure_logs
+from modelexperiment.ports import TrafficRouter
 from modelexperiment.settings import Settings, SettingsError
 
 _log = logging.getLogger(__name__)
@@ -134,7 +133,7 @@ class Operator:
                 await shown.enter_async_context(_dashboard(self.settings))
 
             async def work() -> None:
-                await self._work(Api(api_client), stop)
+                await self._work(api_client, stop)
 
             if self.settings.leader_election:
                 namespace = self.settings.namespace or context_namespace()
@@ -144,7 +143,7 @@ class Operator:
                 await work()
         finally:
             await shown.aclose()
-            self.source.close()
+            await self.source.close()
             self.tracker.close()
             await api_client.close()  # type: ignore[no-untyped-call]
             if runner:
@@ -175,15 +174,21 @@ class Operator:
         except OSError as error:
             raise SettingsError(f"METRICS_PORT: {error.strerror}, got {port}") from None
 
-    async def _work(self, api: Api, stop: asyncio.Event) -> None:
-        store = KubernetesStore(api)
-        filters = EnvoyFilters(api, self.settings.envoy_filter_namespace)
+    async def _work(self, api_client: ApiClient, stop: asyncio.Event) -> None:
         namespaces = self.settings.watch_namespaces
-        router = RouterByKind(
-            IstioRouter(api, filters, namespaces), GatewayApiRouter(api, filters, namespaces)
-        )
+        known = Known(WATCHED, namespaces)
+        api, lately = Api(api_client, known), RecentApi(api_client, known)
+        store = KubernetesStore(api, lately)
+        router, watched = self._router(api), Watched()
         gatherer = Gatherer(
-            store, router, self.source, self.settings, HttpProber(), ReadyEndpoints(api)
+            store,
+            router,
+            self.source,
+            self.settings,
+            HttpProber(),
+            ReadyEndpoints(lately),
+            lately=self._router(lately),
+            watched=watched,
         )
         alerter = HttpAlerter(
             secrets_of(api),
@@ -197,7 +202,7 @@ class Operator:
         self.queue.beat = asyncio.get_running_loop().time()
         self.telemetry.lead()
         watch = kopf.operator(
-            registry=build_registry(self.queue, Watched(), self.watches),
+            registry=build_registry(self.queue, watched, known, self.watches),
             settings=build_settings(clusterwide=not namespaces),
             stop_flag=stop,
             clusterwide=not namespaces,
@@ -212,6 +217,14 @@ class Operator:
             await asyncio.gather(*tasks, return_exceptions=True)
             await alerter.close()
             self.telemetry.follow()
+
+    def _router(self, api: Api) -> TrafficRouter:
+        """The router of all kinds of routes, by one way to the API server."""
+        filters = EnvoyFilters(api, self.settings.envoy_filter_namespace)
+        namespaces = self.settings.watch_namespaces
+        return RouterByKind(
+            IstioRouter(api, filters, namespaces), GatewayApiRouter(api, filters, namespaces)
+        )
 
 
 def _renderer() -> Render | None:

@@ -118,6 +118,13 @@ class ExperimentStore(Protocol):
     async def get(self, namespace: str, name: str) -> Object | None:
         """The object as it is now, or None."""
 
+    async def known(self, namespace: str, name: str) -> Object | None:
+        """The object as it was last heard of, or None.
+
+        It is never older than the caller's own last write. It may be out of date, so nothing but a
+        write that fails in that case may be made on its word alone.
+        """
+
     async def list(self, namespace: str) -> Sequence[Object]:
         """All experiments of a namespace."""
 

@@ -115,7 +115,7 @@ class Settings:
     holds the count back for as long."""
     prometheus_lookback: timedelta = timedelta(minutes=5)
     """How far back a series' last earlier sample is looked for first."""
-    prometheus_workers: int = 4
+    prometheus_workers: int = 10
     """Queries under way at once."""
     prometheus_token_file: str = ""
     """File of a bearer token for prometheus_url, read anew at each query, since tokens rotate."""

@@ -21,7 +21,7 @@ from modelexperiment.core.snapshot import Counted, Snapshot
 from modelexperiment.core.status import ExperimentStatus
 from modelexperiment.ports import Object
 from tests.commands.conftest import Desk
-from tests.controller.fakes import KEY, SCRAPE, Cluster
+from tests.controller.fakes import KEY, SCRAPE, Cluster, names_in
 from tests.core.builders import ACCURACY
 
 USERS = {"header": "x-user-id", "buckets": 64, "bucketLabel": "bucket"}
@@ -45,7 +45,7 @@ class Shop:
     A MetricSource that answers as a Prometheus that scrapes all of it would.
     """
 
-    _RANGE = re.compile(r'^(\w+)\{model_version=~"v1\|v2"\}\[(\d+)ms\]$')
+    _RANGE = re.compile(r'^(\w*)\{.*model_version=~"v1\|v2"\}\[(\d+)ms\]$')
 
     def __init__(
         self, *, buckets: int = 0, devices: Sequence[str] = ("ios",), lift: float = 0.0, seed: int
@@ -115,7 +115,7 @@ class Shop:
         return [
             Series(labels, seen)
             for labels, samples in self._samples.items()
-            if dict(labels)["__name__"] == found[1]
+            if dict(labels)["__name__"] in names_in(query)
             and (seen := [(t, v) for t, v in samples if since < t <= at])
         ]
 
@@ -133,10 +133,16 @@ class RecordingGatherer(Gatherer):
     polls: list[Counted] = field(default_factory=list)
 
     async def snapshot(
-        self, experiment: Experiment, status: ExperimentStatus, seen: Object, *, poll: bool
+        self,
+        experiment: Experiment,
+        status: ExperimentStatus,
+        seen: Object,
+        *,
+        poll: bool,
+        anew: bool = True,
     ) -> Snapshot:
         """See the world, and remember it."""
-        snapshot = await super().snapshot(experiment, status, seen, poll=poll)
+        snapshot = await super().snapshot(experiment, status, seen, poll=poll, anew=anew)
         counted = snapshot.counted
         if isinstance(counted, Counted) and counted.since == status.counted_until:
             self.polls.append(counted)

@@ -67,6 +67,8 @@ class FakeStore:
         self.journal = journal
         self.objects: dict[Key, dict[str, Any]] = {}
         self.events: list[Event] = []
+        self.stalled: dict[Key, dict[str, Any]] | None = None
+        self.reads: list[str] = []
         self._versions = itertools.count(1)
 
     def create(self, key: Key, spec: Mapping[str, Any]) -> None:
@@ -98,6 +100,10 @@ class FakeStore:
         self._touch(self.objects[key])
         self._collect(key)
 
+    def stall(self) -> None:
+        """Let the watch tell nothing more."""
+        self.stalled = copy.deepcopy(self.objects)
+
     def _touch(self, found: dict[str, Any]) -> None:
         found["metadata"]["resourceVersion"] = str(next(self._versions))
 
@@ -112,7 +118,14 @@ class FakeStore:
 
     async def get(self, namespace: str, name: str) -> Object | None:
         await asyncio.sleep(0)
+        self.reads.append("as it is")
         return copy.deepcopy(self.objects.get(Key(namespace, name)))
+
+    async def known(self, namespace: str, name: str) -> Object | None:
+        await asyncio.sleep(0)
+        self.reads.append("as it is known")
+        objects = self.objects if self.stalled is None else self.stalled
+        return copy.deepcopy(objects.get(Key(namespace, name)))
 
     async def list(self, namespace: str) -> Sequence[Object]:
         await asyncio.sleep(0)
@@ -210,7 +223,7 @@ class FakeRouter:
 class FakeProduction:
     """Two versions with counters that a Prometheus scrapes; a MetricSource."""
 
-    _RANGE = re.compile(r"^(?:last_over_time\()?(\w+)\{.*\}\[(\d+)ms\]\)?$")
+    _RANGE = re.compile(r"^(?:last_over_time\()?(\w*)\{.*\}\[(\d+)ms\]\)?$")
 
     def __init__(self) -> None:
         self.time = round(time.time(), 3)
@@ -264,11 +277,11 @@ class FakeProduction:
         await self._ask(query)
         found = self._RANGE.match(query)
         assert found, query
-        window = int(found[2]) / 1000
+        window, names = int(found[2]) / 1000, names_in(query)
         return [
             Series(labels, seen)
             for labels, samples in self._samples.items()
-            if dict(labels)["__name__"] == found[1]
+            if dict(labels)["__name__"] in names
             and (seen := [(t, v) for t, v in samples if at - window < t <= at])
         ]
 
@@ -279,6 +292,12 @@ class FakeProduction:
     async def number(self, url: str, query: str, at: float) -> float | str:
         await self._ask(query)
         return next(value for version, value in self.errors.items() if version in query)
+
+
+def names_in(query: str) -> list[str]:
+    """The names of the counters whose samples a range selector asks for."""
+    name, _, rest = query.removeprefix("last_over_time(").partition("{")
+    return [name] if name else rest.removeprefix('__name__=~"').partition('"')[0].split("|")
 
 
 def _labels(name: str, version: str) -> Labels:

@@ -67,6 +67,9 @@ def test_trials_and_successes_are_read_together() -> None:
         ("accuracy", "v2"): Increment(8, 4),
     }
     assert found.samples
+    assert reader.production.asked == [
+        '{__name__=~"correct_total|labelled_total", model_version=~"v1|v2"}[305000ms]'
+    ]
 
 
 def test_nothing_new_is_no_samples() -> None:

@@ -13,6 +13,7 @@ from modelexperiment.core.stats import Increment
 from modelexperiment.core.status import ExperimentStatus, Phase
 from modelexperiment.core.tally import Cell
 from modelexperiment.settings import Settings
+from tests.controller.fakes import names_in
 from tests.core.builders import ACCURACY, experiment
 
 START = 1_000_000.0
@@ -34,7 +35,7 @@ class Samples:
         return START + 10
 
     async def samples(self, url: str, query: str, at: float) -> list[Series]:
-        return [s for s in self._series if query.startswith(s.label("__name__") + "{")]
+        return [s for s in self._series if s.label("__name__") in names_in(query)]
 
     async def last_values(self, url: str, query: str, at: float) -> dict[Labels, float]:
         return {}

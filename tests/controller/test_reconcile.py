@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from modelexperiment.controller.reconcile import until_poll
+from modelexperiment.controller.pace import Pace, until_poll
+from modelexperiment.controller.queue import Key
+from modelexperiment.controller.watched import Watched
 from modelexperiment.core.snapshot import Counted, Problem, RouteSeen, Snapshot
 from modelexperiment.core.status import Phase
 from modelexperiment.ports import ConflictError, UnavailableError
-from tests.controller.fakes import KEY, ORIGINAL, Cluster, Crash
+from tests.controller.fakes import KEY, ORIGINAL, Cluster, Crash, FakeRouter
 
 HALVES = {"v1": 50.0, "v2": 50.0}
 CHAMPION = {"v1": 100.0, "v2": 0.0}
+QUARTER = [{"modelVersion": "v1", "percent": 75}, {"modelVersion": "v2", "percent": 25}]
 MakeCluster = Callable[..., Cluster]
 
 
@@ -693,6 +697,27 @@ def test_the_next_poll_comes_soon_after_a_scrape(
     assert until_poll(interval, Snapshot(now, 1, route, counted=seen)) == pytest.approx(seconds)
 
 
+@pytest.mark.parametrize(("spread", "seconds"), [(0.0, 11.25), (2.0, 13.25), (9.0, 15.0)])
+def test_a_poll_that_was_late_comes_later_after_the_scrape_but_within_the_interval(
+    spread: float, seconds: float
+) -> None:
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    seen = Counted(now, now, {}, next_sample=(1.0, 5.0))
+    snapshot = Snapshot(now, 1, RouteSeen(None, None), counted=seen)
+
+    assert until_poll(15, snapshot, spread) == pytest.approx(seconds)
+
+
+def test_a_poll_keeps_the_distance_at_which_it_was_late_and_gives_it_up_again() -> None:
+    pace = Pace(due=100.0)
+    for began, seconds in ((102.0, 13.25), (100.0, 13.05), (100.0, 12.87)):
+        pace.took_up(began)
+        now = datetime(2026, 3, 1, tzinfo=UTC)
+        seen = Counted(now, now, {}, next_sample=(1.0, 5.0))
+        snapshot = Snapshot(now, 1, RouteSeen(None, None), counted=seen)
+        assert until_poll(15, snapshot, pace.spread) == pytest.approx(seconds)
+
+
 STICKY: dict[str, Any] = {
     "assignment": {"header": "x-user-id"},
     "analysis": {"unit": "Request"},
@@ -727,3 +752,115 @@ def test_a_kill_while_users_are_moved_leads_to_the_same_table(
     shown = cluster.store.status().assignment
     assert shown is not None
     assert shown.table == wanted
+
+
+class TestAWatchThatStalls:
+    """What is known of an experiment is older than what it is."""
+
+    def test_a_poll_that_finds_nothing_to_do_asks_nobody(self, make: MakeCluster) -> None:
+        cluster = make()
+        cluster.start()
+        cluster.poll()
+        cluster.store.reads.clear()
+        cluster.poll()
+
+        assert cluster.store.reads == ["as it is known"]
+
+    def test_what_is_to_be_counted_shows_the_edit(self, make: MakeCluster) -> None:
+        cluster = make()
+        cluster.start()
+        cluster.store.stall()
+        cluster.store.edit(KEY, traffic=QUARTER)
+        cluster.production.serve(100, 100)
+
+        cluster.poll()
+        assert cluster.observer.failures == ["conflict"]
+        assert cluster.router.split == HALVES
+        cluster.poll()
+        assert cluster.router.split == {"v1": 75.0, "v2": 25.0}
+        assert cluster.counted() == {"v1": 100, "v2": 100}
+
+    def test_no_route_is_written_for_a_spec_that_is_no_longer_there(
+        self, make: MakeCluster
+    ) -> None:
+        cluster = make()
+        cluster.start()
+        cluster.store.stall()
+        cluster.store.edit(KEY, stop=True)
+        # Somebody has put the weights right by hand, which the old spec would undo.
+        cluster.router.split = dict(CHAMPION)
+
+        cluster.poll()
+        assert cluster.journal == []
+        cluster.poll()
+        assert cluster.router.split == CHAMPION
+        assert cluster.store.status().phase is Phase.STOPPED
+
+    def test_a_rollback_reads_the_experiment_anew_and_is_not_held_up(
+        self, make: MakeCluster
+    ) -> None:
+        cluster = make()
+        cluster.start()
+        cluster.poll()
+        cluster.store.reads.clear()
+        cluster.journal.clear()
+        cluster.production.errors["v2"] = 1.0
+
+        cluster.poll()
+        assert cluster.store.reads == ["as it is known", "as it is"]
+        assert cluster.journal == ["route", "status"]
+        assert cluster.router.split == CHAMPION
+
+    def test_a_rollback_is_not_taken_for_routed_on_hearsay(self, make: MakeCluster) -> None:
+        cluster = make()
+        cluster.start()
+        # What is known of the route is that all goes to the champion; it has been edited since.
+        hearsay = FakeRouter(cluster.journal)
+        gatherer = replace(cluster.operator.gatherer, lately=hearsay)
+        cluster.operator.gatherer = gatherer
+        cluster.production.errors["v2"] = 1.0
+
+        cluster.poll()
+        assert cluster.journal == ["route", "status"]
+        assert cluster.router.split == CHAMPION
+
+    def test_an_experiment_starts_from_the_route_as_it_is(self, make: MakeCluster) -> None:
+        cluster = make()
+        hearsay = FakeRouter(cluster.journal)
+        hearsay.destinations = {"route": ["of yesterday"]}
+        cluster.operator.gatherer = replace(cluster.operator.gatherer, lately=hearsay)
+        cluster.reconcile()
+
+        assert cluster.store.status().memory.original_route == ORIGINAL
+
+    def test_an_experiment_that_starts_sees_another_that_no_watch_has_told_of(
+        self, make: MakeCluster
+    ) -> None:
+        cluster = make()
+        watched, spec = Watched(), cluster.store.objects[KEY]["spec"]
+        watched.put(KEY, spec)
+        cluster.operator.gatherer = replace(cluster.operator.gatherer, watched=watched)
+        cluster.store.create(Key("fraud", "first"), spec)
+        cluster.store.objects[Key("fraud", "first")]["status"] = {
+            "startTime": "2026-03-01T12:00:00Z"
+        }
+
+        cluster.reconcile()
+        assert cluster.journal == []
+        cluster.reconcile()
+        found = cluster.store.status().condition("RoutesReady")
+        assert cluster.journal == ["status"]
+        assert found is not None
+        assert "first" in found.message
+
+    def test_an_experiment_that_was_deleted_is_not_routed(self, make: MakeCluster) -> None:
+        cluster = make()
+        cluster.start()
+        cluster.store.stall()
+        cluster.store.delete(KEY)
+        cluster.production.errors["v2"] = 1.0
+
+        cluster.poll()
+        assert cluster.journal == []
+        cluster.poll()
+        assert cluster.journal == ["restore", "release"]

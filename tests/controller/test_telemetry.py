@@ -132,7 +132,7 @@ def test_writes_and_failures_are_counted(make: MakeCluster) -> None:
     cluster.poll()
     assert cluster.observer.failures == ["unavailable"]
 
-    cluster.store.objects[KEY]["spec"]["traffic"] = []
+    cluster.store.edit(KEY, traffic=[])
     cluster.reconcile()
     assert cluster.observer.failures == ["unavailable", "unreadable"]
 

@@ -76,3 +76,16 @@ def test_routes_that_nobody_asks_for_are_not_kept() -> None:
     watched.drop(ONE)
     watched.drop(ONE)
     assert watched.of(FRAUD) == []
+
+
+def test_who_is_alone_with_a_route_is_known() -> None:
+    watched = Watched()
+    assert not watched.alone(ONE)
+    watched.put(ONE, istio("fraud"))
+    assert watched.alone(ONE)
+    watched.put(TWO, istio("fraud"))
+    assert not watched.alone(ONE)
+    watched.put(TWO, istio("other"))
+    assert watched.alone(ONE)
+    watched.drop(TWO)
+    assert not watched.alone(TWO)

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from modelexperiment.core.promql import any_of, fill, parse_selector, quote
+from modelexperiment.core.promql import any_of, fill, joined, parse_selector, quote
 
 
 @pytest.mark.parametrize(
@@ -120,3 +120,23 @@ def test_braces_in_a_value_are_not_taken_for_another_placeholder() -> None:
 def test_an_unknown_placeholder_is_refused_naming_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"unknown placeholder {{ver}}; known are {{version}}"):
         fill('errors{version="{{ver}}"}', {"version": "v2"})
+
+
+def test_selectors_that_differ_in_the_name_alone_are_joined() -> None:
+    texts = ['b_total{job="x"}', 'a:total{job="x"}', 'c_total{job="y"}', "c_total", '{job="x"}']
+    every = [parse_selector(text) for text in texts]
+
+    assert [joined(one, every).select() for one in every] == [
+        '{__name__=~"a:total|b_total", job="x"}',
+        '{__name__=~"a:total|b_total", job="x"}',
+        'c_total{job="y"}',
+        "c_total",
+        '{job="x"}',
+    ]
+
+
+def test_a_name_among_the_matchers_is_left_to_prometheus() -> None:
+    twice = parse_selector('a_total{__name__="b_total"}')
+    other = parse_selector('c_total{__name__="b_total"}')
+
+    assert joined(twice, [twice, other]) == twice

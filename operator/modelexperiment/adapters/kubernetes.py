@@ -1,4 +1,4 @@
-"""The API server: experiments, their status, and the few generic calls that routers need.
+"""The API server: the few calls that experiments, routers and alerts need.
 
 Every call has a time limit, and every failure becomes one of three: not there, somebody else
 wrote in between, or the server does not answer as it should.
@@ -11,21 +11,21 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import yaml
 from kubernetes.aio import client, config
 from kubernetes.aio.client.exceptions import ApiException
 
-from modelexperiment.adapters.events import EventRecorder, NotThereError
-from modelexperiment.core.crd import GROUP, PLURAL, VERSION
-from modelexperiment.core.events import Event
-from modelexperiment.ports import ConflictError, Object, UnavailableError
+from modelexperiment.adapters.events import NotThereError
+from modelexperiment.adapters.known import Address, Known
+from modelexperiment.adapters.proxies import behind_proxy
+from modelexperiment.ports import ConflictError, UnavailableError
 from modelexperiment.settings import SettingsError
 
 TIMEOUT = 10
 PAGE = 20
-FINALIZER = f"{GROUP}/restore-route"
 _JSON_PATCH = "application/json-patch+json"
 # A JSON patch whose `test` fails is answered with 422, a stale resourceVersion with 409.
 _CONFLICTS = (409, 422)
@@ -101,6 +101,7 @@ async def connect(
         where = file or os.environ.get("KUBECONFIG", "~/.kube/config")
         asked = f" (context {context})" if context else ""
         raise SettingsError(f"KUBECONFIG: {error}, got {where}{asked}") from None
+    configuration.client_session_kwargs = {"trust_env": behind_proxy()}
     return _WatchedClient(configuration, failed)
 
 
@@ -109,15 +110,19 @@ async def answer(call: Awaitable[Any]) -> Any:
     try:
         return await call
     except ApiException as error:
-        if error.status == 404:
-            raise NotFoundError(str(error.reason)) from None
-        if error.status in _CONFLICTS:
-            raise ConflictError(said(error.body or error.reason)) from None
-        why = said(error.body or error.reason)
-        raise UnavailableError(f"API server: {error.status} {why}") from None
+        raise _failure(error.status, error.body or error.reason) from None
     except (TimeoutError, aiohttp.ClientError) as error:
         why = str(error) or type(error).__name__
         raise UnavailableError(f"API server can't be reached: {why}") from None
+
+
+def _failure(status: int, body: object) -> Exception:
+    """What an answer that is no success means."""
+    if status == 404:
+        return NotFoundError("not found")
+    if status in _CONFLICTS:
+        return ConflictError(said(body))
+    return UnavailableError(f"API server: {status} {said(body)}")
 
 
 def said(body: object) -> str:
@@ -130,65 +135,110 @@ def said(body: object) -> str:
 
 
 class Api:
-    """Custom resources by group, version, namespace and plural."""
+    """Objects by group, version, namespace and plural, as JSON.
 
-    def __init__(self, api_client: client.ApiClient) -> None:
-        self._custom = client.CustomObjectsApi(api_client)
-        self._core = client.CoreV1Api(api_client)
-        self._discovery = client.DiscoveryV1Api(api_client)
+    The client's own models and calls are left aside: they take ten times as long. `known` hears of
+    every object that is read or written one by one.
+    """
+
+    def __init__(self, api_client: client.ApiClient, known: Known | None = None) -> None:
+        self._client = api_client
+        self._known = Known() if known is None else known
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        media_type: str = "application/json",
+        query: Mapping[str, str | int] | None = None,
+    ) -> dict[str, Any]:
+        """Send a request; NotFoundError, ConflictError or UnavailableError where it fails."""
+        headers = {"Accept": "application/json", "Content-Type": media_type}
+        method, url, headers, *_ = await self._client.param_serialize(
+            method,
+            path,
+            query_params=list((query or {}).items()),
+            header_params=headers,
+            auth_settings=["BearerToken"],
+        )
+        call = self._client.call_api(method, url, headers, body, _request_timeout=TIMEOUT)
+        response = await answer(call)
+        text: bytes = await answer(response.read())
+        if response.status >= 300:
+            raise _failure(response.status, text.decode(errors="replace") or response.reason)
+        try:
+            return dict(json.loads(text))
+        except (ValueError, TypeError):
+            raise UnavailableError(f"API server gave an answer that is no JSON: {path}") from None
+
+    async def _about(self, where: Address, request: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+        """Wait for the answer to a request about one object."""
+
+        async def found_or_none() -> dict[str, Any] | None:
+            with contextlib.suppress(NotFoundError):
+                return await request
+            return None
+
+        found = await self._known.asking(where, found_or_none())
+        if found is None:
+            raise NotFoundError(f"there is no {where.plural} {where.namespace}/{where.name}")
+        return found
 
     async def get(
         self, group: str, version: str, namespace: str, plural: str, name: str
     ) -> dict[str, Any]:
         """One object; NotFoundError where there is none."""
-        call = self._custom.get_namespaced_custom_object(
-            group, version, namespace, plural, name, _request_timeout=TIMEOUT
-        )
-        return dict(await answer(call))
+        path = _path(group, version, namespace, plural, name)
+        where = Address(group, plural, namespace, name)
+        return await self._about(where, self._request("GET", path))
 
     async def list(
         self, group: str, version: str, namespace: str | None, plural: str
     ) -> list[dict[str, Any]]:
         """All objects of a namespace, or of all; NotFoundError where the kind is not installed."""
-        if namespace is None:
-            call = self._custom.list_cluster_custom_object(
-                group, version, plural, _request_timeout=TIMEOUT
-            )
-        else:
-            call = self._custom.list_namespaced_custom_object(
-                group, version, namespace, plural, _request_timeout=TIMEOUT
-            )
-        items: list[dict[str, Any]] = (await answer(call))["items"]
+        found = await self._request("GET", _path(group, version, namespace, plural))
+        items: list[dict[str, Any]] = found["items"]
         return items
 
     async def create(
         self, group: str, version: str, namespace: str, plural: str, body: dict[str, Any]
     ) -> None:
         """Create an object; ConflictError where it is there, NotFoundError without its kind."""
-        call = self._custom.create_namespaced_custom_object(
-            group, version, namespace, plural, body, _request_timeout=TIMEOUT
-        )
-        await answer(call)
+        where = Address(group, plural, namespace, body["metadata"]["name"])
+        path = _path(group, version, namespace, plural)
+        await self._about(where, self._request("POST", path, body))
 
     async def delete(
         self, group: str, version: str, namespace: str, plural: str, name: str
     ) -> None:
         """Delete an object; NotFoundError where there is none."""
-        call = self._custom.delete_namespaced_custom_object(
-            group, version, namespace, plural, name, _request_timeout=TIMEOUT
-        )
-        await answer(call)
+        where = Address(group, plural, namespace, name)
+        path = _path(group, version, namespace, plural, name)
+
+        async def gone() -> None:
+            await self._request("DELETE", path)
+
+        await self._known.asking(where, gone())
 
     async def namespace_labels(self, name: str) -> dict[str, str]:
         """The labels of a namespace; NotFoundError where there is none."""
-        found = await answer(self._core.read_namespace(name, _request_timeout=TIMEOUT))
-        return dict(found.metadata.labels or {})
+        found = await self._request("GET", f"/api/v1/namespaces/{quote(name, safe='')}")
+        return dict(found["metadata"].get("labels") or {})
+
+    async def _service(self, namespace: str, name: str) -> dict[str, Any]:
+        return await self._request("GET", _path("", "v1", namespace, "services", name))
 
     async def service(self, namespace: str, name: str) -> tuple[dict[str, str], Sequence[int]]:
         """Labels and port numbers of a Service; NotFoundError where there is none."""
-        call = self._core.read_namespaced_service(name, namespace, _request_timeout=TIMEOUT)
-        found = await answer(call)
-        return dict(found.metadata.labels or {}), [port.port for port in found.spec.ports or []]
+        found = await self._service(namespace, name)
+        ports = [int(port["port"]) for port in found["spec"].get("ports") or []]
+        return dict(found["metadata"].get("labels") or {}), ports
+
+    async def service_backing(self, namespace: str, name: str) -> tuple[str, dict[str, str]]:
+        """Type and selector of a Service; NotFoundError where there is none."""
+        spec = (await self._service(namespace, name))["spec"]
+        return str(spec.get("type")), dict(spec.get("selector") or {})
 
     async def json_patch(
         self,
@@ -200,161 +250,73 @@ class Api:
         patch: Sequence[dict[str, Any]],
     ) -> dict[str, Any]:
         """Apply a JSON patch; ConflictError where one of its tests fails."""
-        call = self._custom.patch_namespaced_custom_object(
-            group,
-            version,
-            namespace,
-            plural,
-            name,
-            list(patch),
-            _content_type=_JSON_PATCH,
-            _request_timeout=TIMEOUT,
-        )
-        return dict(await answer(call))
+        where = Address(group, plural, namespace, name)
+        path = _path(group, version, namespace, plural, name)
+        return await self._about(where, self._request("PATCH", path, list(patch), _JSON_PATCH))
 
     async def replace_status(
         self, group: str, version: str, namespace: str, plural: str, body: dict[str, Any]
     ) -> None:
         """Replace the status of an object; ConflictError where its resourceVersion is old."""
-        name = body["metadata"]["name"]
-        call = self._custom.replace_namespaced_custom_object_status(
-            group, version, namespace, plural, name, body, _request_timeout=TIMEOUT
-        )
-        await answer(call)
+        where = Address(group, plural, namespace, body["metadata"]["name"])
+        path = f"{_path(group, version, namespace, plural, where.name)}/status"
+        await self._about(where, self._request("PUT", path, body))
 
     async def secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """The data of a Secret, base64; NotFoundError where there is none."""
-        call = self._core.read_namespaced_secret(name, namespace, _request_timeout=TIMEOUT)
-        return dict((await answer(call)).data or {})
-
-    async def service_backing(self, namespace: str, name: str) -> tuple[str, dict[str, str]]:
-        """Type and selector of a Service; NotFoundError where there is none."""
-        call = self._core.read_namespaced_service(name, namespace, _request_timeout=TIMEOUT)
-        spec = (await answer(call)).spec
-        return str(spec.type), dict(spec.selector or {})
+        found = await self._request("GET", _path("", "v1", namespace, "secrets", name))
+        return dict(found.get("data") or {})
 
     async def pods(self, namespace: str, labels: Mapping[str, str]) -> AsyncIterator[bool]:
         """Whether each Pod with these labels is ready, a page at a time; not those that end."""
-        selector, page = ",".join(f"{k}={v}" for k, v in labels.items()), ""
+        selector = ",".join(f"{k}={v}" for k, v in labels.items())
+        path = _path("", "v1", namespace, "pods")
+        # The first is mostly ready, and then nobody asks for the others.
+        page: dict[str, str | int] = {"labelSelector": selector, "limit": 1}
         while True:
-            call = self._core.list_namespaced_pod(
-                namespace,
-                label_selector=selector,
-                limit=PAGE,
-                _continue=page,
-                _request_timeout=TIMEOUT,
-            )
-            found = await answer(call)
-            for pod in found.items:
-                if pod.metadata.deletion_timestamp is None:
-                    conditions = pod.status.conditions or []
-                    yield any(c.type == "Ready" and c.status == "True" for c in conditions)
-            page = found.metadata._continue
-            if not page:
+            found = await self._request("GET", path, query=page)
+            for pod in found["items"]:
+                if not pod["metadata"].get("deletionTimestamp"):
+                    conditions = pod.get("status", {}).get("conditions") or []
+                    yield any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+            page |= {"limit": PAGE, "continue": found["metadata"].get("continue") or ""}
+            if not page["continue"]:
                 return
 
     async def endpoints(self, namespace: str, service: str) -> Sequence[bool]:
         """Whether each endpoint of a Service is ready."""
         selector = f"kubernetes.io/service-name={service}"
-        call = self._discovery.list_namespaced_endpoint_slice(
-            namespace, label_selector=selector, _request_timeout=TIMEOUT
-        )
+        path = _path("discovery.k8s.io", "v1", namespace, "endpointslices")
+        found = await self._request("GET", path, query={"labelSelector": selector})
         # An endpoint that does not say is ready.
         return [
-            endpoint.conditions is None or endpoint.conditions.ready is not False
-            for found in (await answer(call)).items
-            for endpoint in found.endpoints or []
+            (endpoint.get("conditions") or {}).get("ready") is not False
+            for piece in found["items"]
+            for endpoint in piece.get("endpoints") or []
         ]
 
     async def post_event(self, namespace: str, body: dict[str, Any]) -> None:
         """Create a Kubernetes Event."""
-        # The client takes a mapping as well, which its signature does not say.
-        event: Any = body
-        call = self._core.create_namespaced_event(namespace, event, _request_timeout=TIMEOUT)
         try:
-            await answer(call)
+            await self._request("POST", _path("", "v1", namespace, "events"), body)
         except NotFoundError:
             raise UnavailableError(f"there is no namespace {namespace}") from None
 
     async def count_event(self, namespace: str, name: str, count: int, last: str) -> None:
         """Set the count and the last time of an Event; NotThereError where it is gone."""
-        # A JSON patch, as the client names its media type by the body.
-        patch: Any = [
+        patch = [
             {"op": "replace", "path": "/count", "value": count},
             {"op": "replace", "path": "/lastTimestamp", "value": last},
         ]
-        call = self._core.patch_namespaced_event(
-            name, namespace, patch, _content_type=_JSON_PATCH, _request_timeout=TIMEOUT
-        )
+        path = _path("", "v1", namespace, "events", name)
         try:
-            await answer(call)
+            await self._request("PATCH", path, patch, _JSON_PATCH)
         except NotFoundError:
             raise NotThereError(name) from None
 
 
-class KubernetesStore:
-    """An ExperimentStore in the API server."""
-
-    def __init__(self, api: Api) -> None:
-        self._api = api
-        self._events = EventRecorder(api)
-
-    async def get(self, namespace: str, name: str) -> Object | None:
-        """The object as it is now, or None."""
-        try:
-            return await self._api.get(GROUP, VERSION, namespace, PLURAL, name)
-        except NotFoundError:
-            return None
-
-    async def list(self, namespace: str) -> Sequence[Object]:
-        """All experiments of a namespace."""
-        return await self._api.list(GROUP, VERSION, namespace, PLURAL)
-
-    async def write_status(self, seen: Object, status: Mapping[str, Any]) -> None:
-        """Replace the status, if nobody has written since `seen`; else ConflictError."""
-        body = {**seen, "status": status}
-        try:
-            await self._api.replace_status(
-                GROUP, VERSION, seen["metadata"]["namespace"], PLURAL, body
-            )
-        except NotFoundError:
-            raise ConflictError("the experiment is gone") from None
-
-    async def add_finalizer(self, seen: Object) -> Object:
-        """Add the operator's finalizer; gives the object after that."""
-        finalizers = list(seen["metadata"].get("finalizers", []))
-        if FINALIZER in finalizers:
-            return seen
-        try:
-            return await self._set_finalizers(seen, [*finalizers, FINALIZER])
-        except NotFoundError:
-            raise ConflictError("the experiment is gone") from None
-
-    async def remove_finalizer(self, seen: Object) -> None:
-        """Remove the operator's finalizer."""
-        finalizers = list(seen["metadata"].get("finalizers", []))
-        if FINALIZER in finalizers:
-            finalizers.remove(FINALIZER)
-            try:
-                await self._set_finalizers(seen, finalizers)
-            except NotFoundError:
-                return
-
-    async def _set_finalizers(self, seen: Object, finalizers: Sequence[str]) -> Object:
-        metadata = seen["metadata"]
-        patch = [
-            {
-                "op": "test",
-                "path": "/metadata/resourceVersion",
-                "value": metadata["resourceVersion"],
-            },
-            {"op": "add", "path": "/metadata/finalizers", "value": list(finalizers)},
-        ]
-        return await self._api.json_patch(
-            GROUP, VERSION, metadata["namespace"], PLURAL, metadata["name"], patch
-        )
-
-    async def tell(self, seen: Object, events: Sequence[Event]) -> None:
-        """Post Kubernetes Events about the object; never fails."""
-        for event in events:
-            await self._events.post(seen, event)
+def _path(group: str, version: str, namespace: str | None, plural: str, name: str = "") -> str:
+    """The path of a kind's objects, or of one of them."""
+    parts = ["apis", group, version] if group else ["api", version]
+    parts += [*(["namespaces", namespace] if namespace else []), plural, *([name] if name else [])]
+    return "".join(f"/{quote(part, safe='')}" for part in parts)

@@ -211,15 +211,28 @@ class CounterReader:
     async def _seen(
         self, parts: Sequence[Part], versions: list[str], url: str, span: Span
     ) -> list[_Seen]:
-        fetches = (self._fetch(part, versions, url, span) for part in parts)
-        return list(await asyncio.gather(*fetches))
+        """All samples of each counter, from before the span to the present.
 
-    async def _fetch(self, part: Part, versions: list[str], url: str, span: Span) -> _Seen:
-        """All samples of one counter, from before the span to the present."""
+        Counters whose selectors differ in the name alone are asked for at once.
+        """
         window = span.at - span.since
         if not span.probe:
             window += self.settings.prometheus_lookback.total_seconds()
-        series = await self.source.samples(url, part.query(versions, window), span.at)
+        asked = [part.joined(parts).query(versions, window) for part in parts]
+        queries = list(dict.fromkeys(asked))
+        answers = await asyncio.gather(*(self.source.samples(url, q, span.at) for q in queries))
+        found = dict(zip(queries, answers, strict=True))
+        fetches = (
+            self._with_earlier(part, found[query], versions, url, span)
+            for part, query in zip(parts, asked, strict=True)
+        )
+        return list(await asyncio.gather(*fetches))
+
+    async def _with_earlier(
+        self, part: Part, found: Sequence[Series], versions: list[str], url: str, span: Span
+    ) -> _Seen:
+        """A counter's series, with the last values of those that have none before the span."""
+        series = [one for one in found if part.selects(one.label("__name__"))]
         earlier = {}
         if not span.probe and without_base(series, span.since):
             silence = span.since - span.start + SILENCE.total_seconds()

@@ -10,6 +10,8 @@ from datetime import datetime
 from modelexperiment.controller import tracking
 from modelexperiment.controller.clock import Clock
 from modelexperiment.controller.counters import CounterReader
+from modelexperiment.controller.queue import Key
+from modelexperiment.controller.watched import Watched
 from modelexperiment.core import proof, starting
 from modelexperiment.core.addresses import same_address
 from modelexperiment.core.alerting import refused_receiver
@@ -63,6 +65,10 @@ class Gatherer:
     prober: Prober | None = None
     readiness: Readiness | None = None
     clock: Clock = field(default_factory=Clock)
+    lately: TrafficRouter | None = None
+    """Reads the route as it was last heard of, for a poll that may find nothing to do."""
+    watched: Watched | None = None
+    """Knows who else asks for a route."""
 
     @property
     def counters(self) -> CounterReader:
@@ -70,9 +76,19 @@ class Gatherer:
         return CounterReader(self.source, self.settings)
 
     async def snapshot(
-        self, experiment: Experiment, status: ExperimentStatus, seen: Object, *, poll: bool
+        self,
+        experiment: Experiment,
+        status: ExperimentStatus,
+        seen: Object,
+        *,
+        poll: bool,
+        anew: bool = True,
     ) -> Snapshot:
-        """See the world; the metrics only if a poll is due."""
+        """See the world; the metrics only if a poll is due.
+
+        `anew` reads the route as it is. So does an experiment that may start: what it finds there
+        is what its end restores.
+        """
         now = self._now(experiment)
         generation = int(seen["metadata"]["generation"])
         alerts_refused = refused_receiver(experiment.spec, self.settings.alerts_allowed_urls)
@@ -83,11 +99,12 @@ class Gatherer:
         if refused and not status.phase.started:
             # Nothing can be read for a spec that is not understood whole.
             return Snapshot(now=now, generation=generation, route=refused, unsupported=refused)
-        route = await self.router.read(experiment)
+        router = None if anew or not status.phase.started else self.lately
+        route = await (router or self.router).read(experiment)
         not_ready, readiness_error = await self._not_ready(experiment, status)
         holder = None
-        if not status.phase.started:
-            holder = await self._holder(experiment, seen)
+        if not status.phase.started and (anew or not self._alone(experiment)):
+            holder = await self.holder(experiment, seen)
         polled = Polled()
         restart = status.phase.ended and starting.wants_restart(experiment.spec, status)
         proven: Proof | Problem | None = None
@@ -158,8 +175,16 @@ class Gatherer:
             return Problem("ProbeFailed", f"spec.assignment.probe: {error}", bad_input=False)
         return proof.judge(proof.route_id(users.drawn_by, route.segments), expected, answers)
 
-    async def _holder(self, experiment: Experiment, seen: Object) -> str | None:
-        """Another experiment that has split the same route, or that asked for it earlier."""
+    def _alone(self, experiment: Experiment) -> bool:
+        key = Key(experiment.namespace, experiment.name)
+        return self.watched is not None and self.watched.alone(key)
+
+    async def holder(self, experiment: Experiment, seen: Object) -> str | None:
+        """Another experiment that has split the same route, or that asked for it earlier.
+
+        All of the namespace are read for that, which is too much while an experiment waits for
+        something else: then the watch tells whether there is another. Whoever starts asks here.
+        """
         for other in await self.store.list(experiment.namespace):
             if other["metadata"]["uid"] == seen["metadata"]["uid"]:
                 continue
@@ -266,11 +291,14 @@ def _route_key(route: Route) -> tuple[str, str, str | None]:
 
 
 def _same_route(other: Object, experiment: Experiment) -> bool:
+    *ours, part = _route_key(experiment.spec.route)
+    if str(ours[1]) not in str((other.get("spec") or {}).get("route")):
+        # To read a spec takes a hundred times as long, and a namespace may hold hundreds.
+        return False
     try:
         *theirs, their_part = _route_key(parse_experiment(other).spec.route)
     except ManifestError:
         return False
-    *ours, part = _route_key(experiment.spec.route)
     # Without a name it is the only route that there is.
     return theirs == ours and (their_part == part or None in (their_part, part))
 

@@ -8,16 +8,27 @@ from typing import Any
 import kopf
 
 from modelexperiment.adapters import envoy_filter, gateway_api, istio
+from modelexperiment.adapters.known import Known
 from modelexperiment.controller.queue import DueQueue, Key
 from modelexperiment.controller.watched import HTTP_ROUTE, VIRTUAL_SERVICE, Route, Watched
 from modelexperiment.controller.watches import Watches
 from modelexperiment.core.crd import GROUP, PLURAL, VERSION
 
+_VIRTUAL_SERVICES = istio.GROUP, "virtualservices"
+_HTTP_ROUTES = gateway_api.GROUP, gateway_api.PLURAL
+_FILTERS = envoy_filter.GROUP, envoy_filter.PLURAL
+WATCHED = (GROUP, PLURAL), _VIRTUAL_SERVICES, _HTTP_ROUTES, _FILTERS
+"""Group and plural of each kind that is watched."""
+
 
 def build_registry(
-    queue: DueQueue[Key], watched: Watched, watches: Watches
+    queue: DueQueue[Key], watched: Watched, known: Known, watches: Watches
 ) -> kopf.OperatorRegistry:
-    """The handlers, as a registry that kopf runs; `watches` hears which watches are open."""
+    """The handlers, as a registry that kopf runs.
+
+    `known` hears what the watches tell, `watches` which of them are open. What was known already,
+    such as what the operator has written itself, wakes nobody.
+    """
     registry = kopf.OperatorRegistry()
 
     @kopf.on.login(registry=registry)
@@ -33,20 +44,28 @@ def build_registry(
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
     async def experiment_seen(event: Mapping[str, Any], body: Mapping[str, Any], **_: Any) -> None:
         key = Key(body["metadata"]["namespace"], body["metadata"]["name"])
+        news = known.told(GROUP, PLURAL, event["type"], body)
         if event["type"] == "DELETED":
             watched.drop(key)
         else:
             watched.put(key, body.get("spec") or {})
-        queue.add(key)
+        if news:
+            queue.add(key)
 
     # A kind that is not installed is not watched; kopf only warns of it.
     @kopf.on.event(istio.GROUP, istio.VERSION, "virtualservices", registry=registry)
-    async def virtual_service_seen(body: Mapping[str, Any], **_: Any) -> None:
+    async def virtual_service_seen(
+        event: Mapping[str, Any], body: Mapping[str, Any], **_: Any
+    ) -> None:
+        if not known.told(*_VIRTUAL_SERVICES, event["type"], body):
+            return
         for key in watched.of(_route(VIRTUAL_SERVICE, body)):
             queue.add(key)
 
     @kopf.on.event(gateway_api.GROUP, gateway_api.VERSION, gateway_api.PLURAL, registry=registry)
     async def http_route_seen(event: Mapping[str, Any], body: Mapping[str, Any], **_: Any) -> None:
+        # What the Gateway's controller says of it is news even where the operator wrote last.
+        known.told(*_HTTP_ROUTES, event["type"], body)
         for key in watched.woken_by(_route(HTTP_ROUTE, body), event["type"], body):
             queue.add(key)
 
@@ -57,7 +76,9 @@ def build_registry(
         labels={envoy_filter.MANAGED_BY: envoy_filter.MANAGER},
         registry=registry,
     )
-    async def filter_seen(body: Mapping[str, Any], **_: Any) -> None:
+    async def filter_seen(event: Mapping[str, Any], body: Mapping[str, Any], **_: Any) -> None:
+        if not known.told(*_FILTERS, event["type"], body):
+            return
         owner = (body["metadata"].get("annotations") or {}).get(envoy_filter.EXPERIMENT, "")
         namespace, _slash, name = owner.partition("/")
         if Key(namespace, name) in watched.routes:

@@ -44,6 +44,7 @@ class DueQueue(Generic[K]):
         self._busy: set[K] = set()
         self._parked: dict[K, float] = {}
         self._wakeup = asyncio.Event()
+        self._turn = asyncio.Lock()
         self.beat = 0.0
         """Loop time at which the loop last moved, for the liveness probe."""
         self.taken = 0.0
@@ -54,7 +55,13 @@ class DueQueue(Generic[K]):
         due = asyncio.get_running_loop().time() + delay
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
-            heapq.heappush(self._heap, (due, next(self._order), key))
+            self._push(due, key)
+
+    def _push(self, due: float, key: K) -> None:
+        entry = (due, next(self._order), key)
+        heapq.heappush(self._heap, entry)
+        if self._heap[0] is entry:
+            # Who waits for a later one would sleep too long.
             self._wakeup.set()
 
     def forget(self, key: K) -> None:
@@ -103,19 +110,20 @@ class DueQueue(Generic[K]):
         self._busy.discard(key)
         due = self._parked.pop(key, None)
         if due is not None and self._due.get(key) == due:
-            heapq.heappush(self._heap, (due, next(self._order), key))
-            self._wakeup.set()
+            self._push(due, key)
 
     async def _next(self) -> K:
         loop = asyncio.get_running_loop()
-        while True:
-            key = self._take(loop.time())
-            if key is not None:
-                return key
-            timeout = min(max(self._wait(loop.time()), 0.001), 1.0)
-            self._wakeup.clear()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wakeup.wait(), timeout)
+        # One looks at the clock for all: they would wake together, and but one find something.
+        async with self._turn:
+            while True:
+                key = self._take(loop.time())
+                if key is not None:
+                    return key
+                timeout = min(max(self._wait(loop.time()), 0.001), 1.0)
+                self._wakeup.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wakeup.wait(), timeout)
 
     def _wait(self, now: float) -> float:
         return self._heap[0][0] - now if self._heap else 1.0

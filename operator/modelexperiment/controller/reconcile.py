@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from modelexperiment.controller.alerting import Courier
 from modelexperiment.controller.gather import Gatherer
+from modelexperiment.controller.pace import Pace, until_poll
 from modelexperiment.controller.queue import Key
 from modelexperiment.controller.tracking import Tracking
 from modelexperiment.core import alerting
@@ -49,24 +50,6 @@ LONGEST_RETRY = 10.0
 # What keeps an experiment from starting is looked for this often, whatever its interval.
 WAITING = 5.0
 SHORTEST_INTERVAL = 1.0
-# A sample bears the time at which its scrape began, and can be read so much later.
-STORED = 0.25
-# The next poll comes no sooner than this part of an interval.
-SOONEST = 0.2
-
-
-@dataclass
-class _Pace:
-    """What is remembered of an experiment between two calls; none of it needs to outlive us."""
-
-    due: float = 0.0
-    """When it is polled next."""
-    failures: int = 0
-    """How often it has failed in a row."""
-    rollback: planning.Plan | None = None
-    """A rollback that was decided and perhaps routed, but that no status tells of yet."""
-    breach_seen: float | None = None
-    """When the poll began whose breach is not yet answered by the route."""
 
 
 @dataclass
@@ -79,14 +62,15 @@ class Reconciler:
     telemetry: Observer
     courier: Courier
     tracking: Tracking | None = None
-    _paces: dict[Key, _Pace] = field(default_factory=dict)
+    _paces: dict[Key, Pace] = field(default_factory=dict)
 
     async def __call__(self, key: Key) -> float | None:
         """Reconcile; gives the seconds until this must be done again."""
-        pace = self._paces.setdefault(key, _Pace())
+        pace = self._paces.setdefault(key, Pace())
+        doubtful, pace.doubtful = pace.doubtful, True
         try:
             with self.telemetry.reconcile():
-                delay = await self._reconcile(key, pace)
+                delay = await self._reconcile(key, pace, anew=doubtful)
         except ConflictError:
             # Whatever was polled was not written: poll again.
             pace.due = 0.0
@@ -103,7 +87,7 @@ class Reconciler:
         except Exception:
             self.telemetry.error("unexpected")
             raise
-        pace.failures = 0
+        pace.failures, pace.doubtful = 0, False
         if delay is None:
             del self._paces[key]
             self.courier.forget(key)
@@ -112,8 +96,10 @@ class Reconciler:
                 self.tracking.forget(key)
         return delay
 
-    async def _reconcile(self, key: Key, pace: _Pace) -> float | None:
-        seen = await self.store.get(key.namespace, key.name)
+    async def _reconcile(self, key: Key, pace: Pace, *, anew: bool) -> float | None:
+        """Work on the experiment as it is known, or, where that has just failed, as it is."""
+        read = self.store.get if anew else self.store.known
+        seen = await read(key.namespace, key.name)
         if seen is None:
             return None
         if seen["metadata"].get("deletionTimestamp"):
@@ -121,7 +107,7 @@ class Reconciler:
             return None
         before = _status_of(seen)
         try:
-            experiment = parse_experiment(seen)
+            experiment = pace.experiment(seen)
         except ManifestError as error:
             # The CRD refuses such a spec; one that was stored under an older CRD may be here.
             self.telemetry.error("unreadable")
@@ -135,12 +121,13 @@ class Reconciler:
         began = time.monotonic()
         poll = began >= pace.due or not before.phase.started
         with self.telemetry.poll(poll):
-            snapshot = await self.gatherer.snapshot(experiment, before, seen, poll=poll)
+            snapshot = await self.gatherer.snapshot(experiment, before, seen, poll=poll, anew=anew)
         if poll:
             done = time.monotonic()
             if before.phase.started and pace.due:
                 self.telemetry.lag(done - pace.due)
-            due = began + until_poll(interval, snapshot)
+                pace.took_up(began)
+            due = began + until_poll(interval, snapshot, pace.spread)
             # A poll that has taken longer than that must not be followed by another at once.
             pace.due = due if due > done else done + interval
         unfinished = pace.rollback
@@ -149,10 +136,16 @@ class Reconciler:
             pace.breach_seen = began
         started = plan.status.phase.started and not before.phase.started
         if started:
+            if not anew and await self.gatherer.holder(experiment, seen):
+                raise ConflictError("another experiment has come to hold the route")
             seen = await self.store.add_finalizer(seen)
             await self._write(seen, before, plan.status, plan.events)
             return 0.0
-        plan, failed = await self._route(experiment, plan, snapshot, pace)
+        # That a rollback stands in the route already is not taken on hearsay.
+        write = _differs(plan, snapshot) or pace.rollback is not None
+        if write and not anew:
+            await self._confirm(seen)
+        plan, failed = await self._route(experiment, plan, snapshot, pace, write=write)
         reports = self.courier.reports(key)
         plan = alerting.with_alerts(experiment.spec, before, plan, snapshot, reports)
         await self._write(seen, before, plan.status, plan.events)
@@ -172,7 +165,7 @@ class Reconciler:
         experiment: Experiment,
         before: ExperimentStatus,
         snapshot: Snapshot,
-        pace: _Pace,
+        pace: Pace,
     ) -> planning.Plan:
         """Decide, or go on with a rollback whose status could not be written.
 
@@ -187,14 +180,34 @@ class Reconciler:
         pace.rollback = plan if rolled_back else None
         return plan
 
+    async def _confirm(self, seen: Object) -> None:
+        """Read an experiment anew before its route is written; ConflictError if it was edited.
+
+        A status carries the resourceVersion that it is based on. A route does not know what it is
+        based on, and must not follow a spec that is no longer there.
+        """
+        metadata = seen["metadata"]
+        now = await self.store.get(metadata["namespace"], metadata["name"])
+        if now is None or any(
+            now["metadata"].get(field) != metadata.get(field)
+            for field in ("uid", "generation", "deletionTimestamp")
+        ):
+            raise ConflictError("the experiment was edited")
+
     async def _route(
-        self, experiment: Experiment, plan: planning.Plan, snapshot: Snapshot, pace: _Pace
+        self,
+        experiment: Experiment,
+        plan: planning.Plan,
+        snapshot: Snapshot,
+        pace: Pace,
+        *,
+        write: bool,
     ) -> tuple[planning.Plan, bool]:
-        """Make the route say what it should; also whether that failed."""
+        """Make the route say what it should, by a write where it may not; also if that failed."""
         if plan.routing is None:
             return plan, False
         route = snapshot.route
-        if isinstance(route, RouteSeen) and in_place(route, plan.routing):
+        if isinstance(route, RouteSeen) and not write:
             if route.pending:
                 return planning.not_routed(plan, route.pending, snapshot), _again(route.pending)
             return self._routed(plan, snapshot, pace), False
@@ -211,7 +224,7 @@ class Reconciler:
             plan = planning.not_routed(plan, route, snapshot)
         return plan, False
 
-    def _routed(self, plan: planning.Plan, snapshot: Snapshot, pace: _Pace) -> planning.Plan:
+    def _routed(self, plan: planning.Plan, snapshot: Snapshot, pace: Pace) -> planning.Plan:
         """Say that the route is as it should be, and how long a rollback took until then."""
         if pace.breach_seen is not None:
             self.telemetry.rolled_back(time.monotonic() - pace.breach_seen)
@@ -226,8 +239,8 @@ class Reconciler:
         events: tuple[Event, ...],
     ) -> None:
         """Write the status if it says anything new, and tell what has happened."""
-        dumped = after.dump()
-        if dumped != before.dump():
+        # To compare is quicker than to dump, and mostly nothing has changed.
+        if after != before and (dumped := after.dump()) != before.dump():
             await self.store.write_status(seen, dumped)
             self.telemetry.status_written()
         self._log_events(seen, events)
@@ -276,28 +289,16 @@ class Reconciler:
         return await self.router.restore(experiment, original, mirrored)
 
 
+def _differs(plan: planning.Plan, snapshot: Snapshot) -> bool:
+    """Whether the route was not seen to say what it should."""
+    route = snapshot.route
+    there = isinstance(route, RouteSeen) and plan.routing and in_place(route, plan.routing)
+    return plan.routing is not None and not there
+
+
 def _again(problem: Problem) -> bool:
     """Whether to try again soon: what somebody must correct first can wait for the next poll."""
     return not problem.bad_input
-
-
-def until_poll(interval: float, snapshot: Snapshot) -> float:
-    """Seconds until the next poll: soon after the last scrape within the interval.
-
-    A fault that is scraped is then read at once, instead of half an interval later. Polls that
-    follow the scrapes of one counter come no more often than the interval says.
-    """
-    expected = snapshot.next_sample
-    if expected is None or expected[1] > interval:
-        return interval
-    due, period = expected
-    if due < 0:
-        # It should be there by now: its scrape takes long. Look again after as long again.
-        return max(-due, STORED)
-    stored = (due + STORED) % period
-    if stored < SOONEST * interval:
-        stored += period
-    return stored + max(0.0, (interval - stored) // period) * period
 
 
 def _status_of(seen: Mapping[str, Any]) -> ExperimentStatus:

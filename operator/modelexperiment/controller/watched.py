@@ -28,6 +28,7 @@ class Watched:
     """The routes that experiments ask for, and what was last seen of those with a status."""
 
     routes: dict[Key, Route] = field(default_factory=dict)
+    _by_route: dict[Route, dict[Key, None]] = field(default_factory=dict)
     _seen: dict[Route, object] = field(default_factory=dict)
 
     def put(self, experiment: Key, spec: Mapping[str, Any]) -> None:
@@ -37,16 +38,26 @@ class Watched:
             self.drop(experiment)
         if route is not None:
             self.routes[experiment] = route
+            self._by_route.setdefault(route, {})[experiment] = None
 
     def drop(self, experiment: Key) -> None:
         """Forget an experiment, and its route where no other hangs on it."""
         route = self.routes.pop(experiment, None)
-        if route is not None and route not in self.routes.values():
+        if route is None:
+            return
+        del self._by_route[route][experiment]
+        if not self._by_route[route]:
+            del self._by_route[route]
             self._seen.pop(route, None)
+
+    def alone(self, experiment: Key) -> bool:
+        """Whether no other experiment was seen to ask for an experiment's route."""
+        route = self.routes.get(experiment)
+        return route is not None and len(self._by_route[route]) == 1
 
     def of(self, route: Route) -> list[Key]:
         """The experiments that ask for a route."""
-        return [key for key, found in self.routes.items() if found == route]
+        return list(self._by_route.get(route, ()))
 
     def woken_by(self, route: Route, event: str | None, body: Mapping[str, Any]) -> list[Key]:
         """The experiments that an event of a route with a status is any news to.

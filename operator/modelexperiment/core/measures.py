@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from modelexperiment.core.manifest import FieldError
-from modelexperiment.core.promql import Selector, any_of, fill, parse_selector, quote
+from modelexperiment.core.promql import Selector, any_of, fill, joined, parse_selector, quote
 from modelexperiment.core.spec import ExperimentSpec, Guardrail, Method, Metric, Unit
 from modelexperiment.core.stats import Increment
 from modelexperiment.core.tally import Cell, Cells, SegmentValue
@@ -44,6 +44,18 @@ class Part:
         """PromQL for the raw samples of these versions' series over a window."""
         matcher = f"{self.version_label}=~{any_of(versions)}"
         return self.selector.select([matcher], f"{max(1, round(window_seconds * 1000))}ms")
+
+    def joined(self, parts: Iterable[Part]) -> Part:
+        """What asks for this part's series along with those of others: one query for all of them.
+
+        It selects the union of what they select, sample for sample.
+        """
+        others = [p.selector for p in parts if p.version_label == self.version_label]
+        return replace(self, selector=joined(self.selector, others))
+
+    def selects(self, name: str) -> bool:
+        """Whether series of this metric's name are the part's, among those of a joined query."""
+        return self.selector.name in ("", name)
 
 
 def kind_of(metric: Metric | Guardrail) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 _SELECTOR = re.compile(r"^\s*(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)?\s*(?:\{(?P<body>.*)\})?\s*$", re.S)
 _MATCHER = re.compile(
@@ -18,6 +19,7 @@ _MATCHER = re.compile(
     re.S,
 )
 _SPECIAL = re.compile(r"[\"'`\n]")
+_NAME = "__name__"
 _PLACEHOLDER = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 
 
@@ -51,6 +53,21 @@ class Selector:
         return f"{self.name}{body}" + (f"[{window}]" if window else "")
 
 
+def joined(selector: Selector, others: Iterable[Selector]) -> Selector:
+    """One selector for the series of this and of all others that differ from it in the name alone.
+
+    It is the selector itself where there are none.
+    """
+    plain = not any(matcher.startswith(_NAME) for matcher in selector.matchers)
+    names = {o.name for o in others if o.matchers == selector.matchers and o.name}
+    if not (plain and selector.name) or not names - {selector.name}:
+        return selector
+    matcher = f"{_NAME}=~{any_of(sorted({selector.name, *names}))}"
+    return Selector("", (matcher, *selector.matchers))
+
+
+# Every poll reads those of its experiment.
+@lru_cache(maxsize=16_384)
 def parse_selector(text: str) -> Selector:
     """Read a selector such as `hits_total{job="fraud"}`; ValueError where it is anything else."""
     found = _SELECTOR.match(text)

@@ -30,11 +30,15 @@ HASH = "$2b$04$ZCBHyfaddWLGMHg4qVLr9ObQ70Phw2DJGMD.yImk3FNEOW30WnfVC"
 
 def ask(access: Access, url: str = "") -> float:
     """Ask for the time."""
-    source = PrometheusSource(5, 1, access)
-    try:
-        return asyncio.run(source.now(url or access.url))
-    finally:
-        source.close()
+
+    async def run() -> float:
+        source = PrometheusSource(5, 1, access)
+        try:
+            return await source.now(url or access.url)
+        finally:
+            await source.close()
+
+    return asyncio.run(run())
 
 
 @pytest.fixture(scope="module")
@@ -156,11 +160,15 @@ class TestHeaders:
         url, seen = server
         token = tmp_path / "token"
         access = Access(url=url, token_file=str(token), tenant="team-a")
-        source = PrometheusSource(5, 1, access)
-        for secret in ("first", "second"):
-            token.write_text(secret + "\n")
-            asyncio.run(source.now(url))
-        source.close()
+
+        async def run() -> None:
+            source = PrometheusSource(5, 1, access)
+            for secret in ("first", "second"):
+                token.write_text(secret + "\n")
+                await source.number(url, "up", 1)
+            await source.close()
+
+        asyncio.run(run())
 
         assert [headers["Authorization"] for headers in seen] == ["Bearer first", "Bearer second"]
         assert {headers["X-Scope-OrgID"] for headers in seen} == {"team-a"}
