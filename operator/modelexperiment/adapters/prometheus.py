@@ -1,7 +1,8 @@
-"""Prometheus' HTTP API.
+"""Prometheus' HTTP API, through prometheus-api-client in a bounded pool of threads.
 
-Numbers come as strings, and a partial answer (with `warnings`) looks whole: it is refused, as are
-redirects, which would call an address that nobody allowed.
+The client is synchronous, gives numbers as strings, and drops warnings (a partial answer looks
+whole) and redirects (which would call an address that nobody allowed); the session below refuses
+both.
 """
 
 from __future__ import annotations
@@ -10,24 +11,31 @@ import asyncio
 import json
 import math
 import os
-import ssl
+import threading
 import time
-from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-import aiohttp
+import requests
+from prometheus_api_client import PrometheusConnect
+from prometheus_api_client.exceptions import PrometheusApiClientException
+from requests.auth import AuthBase, HTTPBasicAuth
+from urllib3.util.retry import Retry
 
 from modelexperiment.adapters.proxies import behind_proxy
 from modelexperiment.core.counting import Labels, Series
 from modelexperiment.ports import QueryError, UnavailableError
 
+T = TypeVar("T")
 _BAD_QUERY = (400, 422)
 # For so many seconds after a Prometheus has told its time, it is not asked for it again.
 TIME_HOLDS = 1.0
+# Where requests looks for the authorities that everything is to be checked against.
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 @dataclass(frozen=True)
@@ -46,24 +54,20 @@ class Access:
     key_file: str = ""
     tenant: str = ""
 
-    def headers(self) -> dict[str, str]:
-        """What each request says of who asks.
 
-        The secret is read anew for each: whoever rotates it restarts nobody.
-        """
-        found = {"X-Scope-OrgID": self.tenant} if self.tenant else {}
-        if self.token_file:
-            found["Authorization"] = f"Bearer {_secret(self.token_file)}"
-        elif self.username:
-            password = _secret(self.password_file)
-            login = b64encode(f"{self.username}:{password}".encode()).decode()
-            found["Authorization"] = f"Basic {login}"
-        return found
+class _Credentials(AuthBase):
+    """Reads the secret anew for each request: whoever rotates it restarts nobody."""
 
-    @property
-    def tls_files(self) -> tuple[str, ...]:
-        """The files that make its TLS context."""
-        return tuple(file for file in (self.ca_file, self.cert_file, self.key_file) if file)
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._access.token_file:
+            request.headers["Authorization"] = f"Bearer {_secret(self._access.token_file)}"
+        elif self._access.username:
+            password = _secret(self._access.password_file)
+            HTTPBasicAuth(self._access.username.encode(), password.encode())(request)
+        return request
 
 
 def _secret(path: str) -> str:
@@ -73,29 +77,42 @@ def _secret(path: str) -> str:
         raise UnavailableError(f"can't be asked: {path}: {error.strerror}") from None
 
 
-class _Tls:
-    """The TLS context of an access, made anew when one of its files has changed."""
+class _Session(requests.Session):
+    """Refuses redirects, partial answers and everything that is not a success."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
-        self._written: tuple[int, ...] | None = None
-        self._context: ssl.SSLContext | bool = True
+    def __init__(self, access: Access | None) -> None:
+        super().__init__()
+        # To look into the environment, and for a netrc, takes as long as the rest of a request.
+        self.trust_env = behind_proxy() or any(os.environ.get(name) for name in _BUNDLES)
+        # To unpack an answer costs more than it saves where the server is near.
+        self.headers["Accept-Encoding"] = "identity"
+        if access is None:
+            return
+        self.auth = _Credentials(access)
+        self.verify = access.ca_file or True
+        self.cert = (access.cert_file, access.key_file) if access.cert_file else None
+        if access.tenant:
+            self.headers["X-Scope-OrgID"] = access.tenant
 
-    def context(self) -> ssl.SSLContext | bool:
-        """What aiohttp takes for `ssl`: a context, or True for the platform's authorities."""
-        access = self._access
-        try:
-            written = tuple(os.stat(file).st_mtime_ns for file in access.tls_files)  # noqa: PTH116
-            if access.tls_files and written != self._written:
-                made = ssl.create_default_context(cafile=access.ca_file or None)
-                if access.cert_file:
-                    made.load_cert_chain(access.cert_file, access.key_file or None)
-                self._context, self._written = made, written
-        except OSError as error:
-            # What OpenSSL finds wrong with a file is one, too, and names none.
-            where = error.filename or ", ".join(access.tls_files)
-            raise UnavailableError(f"can't be asked: {where}: {error.strerror}") from None
-        return self._context
+    def request(self, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send a request and check the answer."""
+        kwargs["allow_redirects"] = False
+        response = super().request(*args, **kwargs)
+        if response.status_code in _BAD_QUERY:
+            raise QueryError(_error_of(response))
+        if response.status_code != 200:
+            raise UnavailableError(f"answered {response.status_code}: {_error_of(response)}")
+        if b'"warnings"' in response.content and response.json().get("warnings"):
+            warnings = "; ".join(map(str, response.json()["warnings"]))
+            raise UnavailableError(f"gave a partial answer: {warnings[:200]}")
+        return response
+
+
+def _error_of(response: requests.Response) -> str:
+    try:
+        return str(response.json()["error"])[:300]
+    except (ValueError, KeyError, TypeError):
+        return " ".join(response.text.split())[:80] or "nothing"
 
 
 class _Told(NamedTuple):
@@ -106,10 +123,7 @@ class _Told(NamedTuple):
 
 
 class PrometheusSource:
-    """A MetricSource for any number of Prometheus servers; `timed` goes around every query.
-
-    To be used and closed within one event loop.
-    """
+    """A MetricSource for any number of Prometheus servers; `timed` goes around every query."""
 
     def __init__(
         self,
@@ -121,59 +135,44 @@ class PrometheusSource:
     ) -> None:
         self._timeout = timeout
         self._access = access
-        self._tls = _Tls(access) if access else None
         self._timed = timed
         self._steady = steady
-        self._under_way = asyncio.Semaphore(workers)
-        self._opened: aiohttp.ClientSession | None = None
         self._told: dict[str, _Told] = {}
         self._asking: dict[str, asyncio.Task[_Told]] = {}
-
-    @property
-    def _session(self) -> aiohttp.ClientSession:
-        if self._opened is None:
-            self._opened = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0),
-                timeout=aiohttp.ClientTimeout(total=self._timeout),
-                # To unpack an answer costs more than it saves where the server is near.
-                headers={"User-Agent": "modelexperiment", "Accept-Encoding": "identity"},
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=behind_proxy(),
-            )
-        return self._opened
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="prometheus")
+        self._local = threading.local()
 
     async def close(self) -> None:
-        """Close all connections."""
-        if self._opened is not None:
-            await self._opened.close()
+        """Stop the threads, without waiting for queries under way."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _client(self, url: str) -> PrometheusConnect:
+        clients: dict[str, PrometheusConnect] = self._local.__dict__.setdefault("clients", {})
+        if url not in clients:
+            # One retry for a kept-alive connection that the server has closed; the next poll is
+            # the retry for everything else.
+            retry = Retry(total=1, read=False, status=0, redirect=False)
+            access = self._access if self._access and self._access.url == url else None
+            clients[url] = PrometheusConnect(
+                url, session=_Session(access), retry=retry, timeout=self._timeout
+            )
+        return clients[url]
 
     async def _query(self, url: str, query: str, at: float | None) -> list[Any]:
-        params = {"query": query, "timeout": f"{self._timeout:g}s"}
-        if at is not None:
-            params["time"] = f"{at:.3f}"
-        async with self._under_way:
-            with self._timed():
-                try:
-                    return _result(*await self._get(url, params))
-                except UnavailableError as error:
-                    raise UnavailableError(f"Prometheus {url} {error}") from None
+        params = {} if at is None else {"time": f"{at:.3f}"}
+        params["timeout"] = f"{self._timeout:g}s"
 
-    async def _get(self, url: str, params: Mapping[str, str]) -> tuple[int, bytes]:
-        """Status and body of an answer."""
-        own = self._access if self._access and self._access.url == url else None
-        try:
-            async with self._session.get(
-                f"{url}/api/v1/query",
-                params=params,
-                headers=own.headers() if own else None,
-                ssl=self._tls.context() if own and self._tls else True,
-                allow_redirects=False,
-            ) as answer:
-                return answer.status, await answer.read()
-        except TimeoutError:
-            raise UnavailableError("did not answer in time") from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UnavailableError(f"can't be reached: {_root(error)}") from None
+        def ask() -> list[Any]:
+            answer = self._client(url).custom_query(query, params=params)
+            if not isinstance(answer, list):
+                raise UnavailableError("gave an answer without a list of results")
+            return answer
+
+        def ask_timed() -> list[Any]:
+            with self._timed():
+                return _explained(f"Prometheus {url}", ask)
+
+        return await asyncio.get_running_loop().run_in_executor(self._pool, ask_timed)
 
     async def now(self, url: str) -> float:
         """The server's own time, seconds since 1970: at most as much behind as its answer took.
@@ -235,38 +234,25 @@ def _labels(metric: dict[str, str]) -> Labels:
     return tuple(sorted(metric.items()))
 
 
-def _result(status: int, body: bytes) -> list[Any]:
-    """The results in a whole answer; QueryError, or UnavailableError without the server's name."""
-    if status in _BAD_QUERY:
-        raise QueryError(_error_of(body))
-    if status != 200:
-        raise UnavailableError(f"answered {status}: {_error_of(body)}")
+def _explained(who: str, ask: Callable[[], T]) -> T:
+    """Ask, and turn every failure into one line that says who failed and how."""
     try:
-        answer = json.loads(body)
-        warnings, found = answer.get("warnings"), answer["data"]["result"]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise UnavailableError("gave an answer that is not Prometheus' JSON") from None
-    if warnings:
-        raise UnavailableError(f"gave a partial answer: {'; '.join(map(str, warnings))[:200]}")
-    if not isinstance(found, list):
-        raise UnavailableError("gave an answer without a list of results")
-    return found
+        return ask()
+    except UnavailableError as error:
+        raise UnavailableError(f"{who} {error}") from None
+    except requests.Timeout:
+        raise UnavailableError(f"{who} did not answer in time") from None
+    except (json.JSONDecodeError, requests.JSONDecodeError, KeyError, TypeError):
+        raise UnavailableError(f"{who} gave an answer that is not Prometheus' JSON") from None
+    except requests.RequestException as error:
+        raise UnavailableError(f"{who} can't be reached: {_root(error)}") from None
+    except PrometheusApiClientException as error:
+        raise UnavailableError(f"{who} failed: {str(error)[:200]}") from None
 
 
-def _error_of(body: bytes) -> str:
-    try:
-        return str(json.loads(body)["error"])[:300]
-    except (ValueError, KeyError, TypeError):
-        return " ".join(body.decode(errors="replace").split())[:80] or "nothing"
-
-
-def _root(error: Exception) -> str:
-    """The innermost reason of a connection error, without the address that was called."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return str(error.certificate_error)[:160]
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
-        # A name that is not known has a number of another list.
-        known = cause.errno > 0
-        return os.strerror(cause.errno) if known else str(cause.strerror)
-    return str(cause)[:160] or type(cause).__name__
+def _root(error: BaseException) -> str:
+    """The innermost reason of a connection error, without the address of an object in memory."""
+    reason = error.args[0] if error.args else error
+    reason = getattr(reason, "reason", reason)
+    text = str(reason)
+    return text.rsplit("object at 0x", 1)[-1].split(">: ", 1)[-1][:160]
