@@ -842,7 +842,8 @@ class TestAWatchThatStalls:
         cluster.operator.gatherer = replace(cluster.operator.gatherer, watched=watched)
         cluster.store.create(Key("fraud", "first"), spec)
         cluster.store.objects[Key("fraud", "first")]["status"] = {
-            "startTime": "2026-03-01T12:00:00Z"
+            "phase": "Running",
+            "startTime": "2026-03-01T12:00:00Z",
         }
 
         cluster.reconcile()
