@@ -75,6 +75,7 @@ class RedisSink:
         self._prefix = f"modelexperiment:comparer:{options.partitions}"
         self._versions = Versions()
         self._held: dict[int, asyncio.Task[None]] = {}
+        self._given_up: set[int] = set()
         self._comparers: dict[int, Comparer] = {}
         self._counted: dict[int, set[str]] = {i: set() for i in range(options.partitions)}
         self._wrong = "redis: not reached yet"
@@ -130,11 +131,11 @@ class RedisSink:
         alive = await self._script(_ALIVE, self._key("members"), self._name, _LEASE)
         share = math.ceil(self._options.partitions / alive)
         for index in [index for index, task in self._held.items() if task.done()]:
+            self._given_up.discard(index)
             self._finish(self._held.pop(index))
-        for task in list(self._held.values())[share:]:
+        for index in list(self._held)[share:]:
             # What waits in it stays unacknowledged, and is delivered to the one who takes it.
-            if not task.cancelling():
-                task.cancel()
+            self._give_up(index)
         free = [i for i in range(self._options.partitions) if i not in self._held]
         for index in random.sample(free, len(free)):
             if len(self._held) >= share:
@@ -142,6 +143,14 @@ class RedisSink:
             lease = self._key("lease", index)
             if await self._redis.set(lease, self._name, nx=True, px=_LEASE):
                 self._held[index] = asyncio.create_task(self._work(index))
+
+    def _give_up(self, index: int) -> None:
+        """Let a stream go, at once where the task that works on it waits."""
+        self._given_up.add(index)
+        task = self._held[index]
+        # Once in a while the client of Redis swallows this: then the task ends after its read.
+        if not task.cancelling():
+            task.cancel()
 
     def _finish(self, task: asyncio.Task[None]) -> None:
         why = None if task.cancelled() else task.exception()
@@ -151,8 +160,8 @@ class RedisSink:
             raise why
 
     async def _leave(self) -> None:
-        for task in self._held.values():
-            task.cancel()
+        for index in self._held:
+            self._give_up(index)
         await asyncio.gather(*self._held.values(), return_exceptions=True)
         with suppress(RedisError):
             await self._redis.zrem(self._key("members"), self._name)
@@ -172,7 +181,9 @@ class RedisSink:
         lost_after = 1000 * self._options.window + _LEASE
         try:
             await stream.open()
-            while await self._script(_RENEW, lease, self._name, _LEASE):
+            while index not in self._given_up:
+                if not await self._script(_RENEW, lease, self._name, _LEASE):
+                    break
                 await stream.read(lost_after)
         finally:
             del self._comparers[index]
