@@ -54,9 +54,6 @@ def operator(
 @pytest.fixture
 def lab(cluster: Cluster, operator: OperatorProcess) -> Iterator[Lab]:
     """A namespace of its own with two versions of a model: right in 60 and in 62 % of cases."""
-    if not operator.runs:
-        # A test before this one has failed and lost it: that is no reason to fail as well.
-        operator.start()
     made = Lab(cluster, f"lab-{uuid.uuid4().hex[:8]}", {"v1": 0.60, "v2": 0.62})
     yield made
     made.close()
